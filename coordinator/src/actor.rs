@@ -1,0 +1,566 @@
+//! The actor: one bounded inbox around the scheduler. It reads the clock, stores what the scheduler
+//! decides, and sends it once it is durable.
+//!
+//! What the scheduler knows is a function of the store and of who is online. So when the store
+//! fails in the middle of a decision, the scheduler is made anew from the store and every worker
+//! joins again.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use sweep_proto::fault::Fault;
+use sweep_spec::{
+    attempt::{AttemptKey, RunState},
+    cost::CostModel,
+    id::{RunId, SweepId},
+};
+use sweep_store::{
+    Applied, CheckpointRecord, CheckpointRow, GrantRow, NewSweep, Store, StoreError, Submitted,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tonic::Status;
+
+use crate::{
+    clock::{Clock, unix_ms},
+    scheduler::{Action, Beat, Ended, Event, Grant, Held, Joined, Scheduler, Verdict},
+};
+
+/// Requests that wait: five seconds of heartbeats from 1,000 workers.
+const INBOX_MAX: usize = 1024;
+
+/// A request that waits longer is answered UNAVAILABLE.
+const INBOX_WAIT: Duration = Duration::from_secs(10);
+
+/// How often leases and back-offs are looked at.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Orders that wait in a worker's stream; one that does not read them is cut off.
+pub(crate) const ORDERS_MAX: usize = 512;
+
+/// Wait before the store is tried again after it failed.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// What goes down a worker's life line, with its sequence number.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Ack { heartbeat: u64 },
+    Grant { grant: Grant, run_json: String, checkpoint: Option<CheckpointRecord> },
+    Kill { key: AttemptKey, reason: String },
+    Drain { reason: String },
+}
+
+/// The answer to a worker that joined: each attempt with its verdict and last durable batch.
+pub(crate) type Verdicts = Vec<(AttemptKey, Verdict, u64)>;
+
+type Reply<T> = oneshot::Sender<Result<T, Status>>;
+type View = Box<dyn FnOnce(&Scheduler, Duration) + Send>;
+
+enum Request {
+    Submit(Box<NewSweep>, bool, Reply<(Submitted, u32)>),
+    Cancel(SweepId, Reply<(u32, u32)>),
+    Retry(Vec<RunId>, Reply<u32>),
+    Join(Joined, Reply<Verdicts>),
+    Open(String, u64, mpsc::Sender<(u64, Order)>, Reply<u64>),
+    Close(String, u64),
+    Beat(u64, u64, Beat, Reply<()>),
+    Finish(Ended, u64, Reply<()>),
+    Checkpoint(CheckpointRow, Reply<()>),
+    Drain(String, Reply<()>),
+    View(View),
+}
+
+/// Talks to the actor; clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    sender: mpsc::Sender<Request>,
+}
+
+impl Handle {
+    async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Request) -> Result<T, Status> {
+        let (reply, receiver) = oneshot::channel();
+        let busy = || Fault::Busy.status("the coordinator is busy or going down; try again");
+        match timeout(INBOX_WAIT, self.sender.send(make(reply))).await {
+            Ok(Ok(())) => receiver.await.unwrap_or_else(|_| Err(busy())),
+            _ => Err(busy()),
+        }
+    }
+
+    pub(crate) async fn submit(
+        &self,
+        sweep: NewSweep,
+        supersede: bool,
+    ) -> Result<(Submitted, u32), Status> {
+        self.ask(|reply| Request::Submit(Box::new(sweep), supersede, reply)).await
+    }
+
+    pub(crate) async fn cancel(&self, sweep: SweepId) -> Result<(u32, u32), Status> {
+        self.ask(|reply| Request::Cancel(sweep, reply)).await
+    }
+
+    pub(crate) async fn retry(&self, runs: Vec<RunId>) -> Result<u32, Status> {
+        self.ask(|reply| Request::Retry(runs, reply)).await
+    }
+
+    pub(crate) async fn join(&self, joined: Joined) -> Result<Verdicts, Status> {
+        self.ask(|reply| Request::Join(joined, reply)).await
+    }
+
+    /// Opens a session; gives its number.
+    pub(crate) async fn open(
+        &self,
+        worker: String,
+        incarnation: u64,
+        orders: mpsc::Sender<(u64, Order)>,
+    ) -> Result<u64, Status> {
+        self.ask(|reply| Request::Open(worker, incarnation, orders, reply)).await
+    }
+
+    pub(crate) async fn close(&self, worker: String, session: u64) {
+        // Where the actor is gone, so are its sessions.
+        let _ = self.sender.send(Request::Close(worker, session)).await;
+    }
+
+    pub(crate) async fn beat(&self, session: u64, sequence: u64, beat: Beat) -> Result<(), Status> {
+        self.ask(|reply| Request::Beat(session, sequence, beat, reply)).await
+    }
+
+    pub(crate) async fn finish(&self, ended: Ended, last_seq: u64) -> Result<(), Status> {
+        self.ask(|reply| Request::Finish(ended, last_seq, reply)).await
+    }
+
+    pub(crate) async fn checkpoint(&self, row: CheckpointRow) -> Result<(), Status> {
+        self.ask(|reply| Request::Checkpoint(row, reply)).await
+    }
+
+    pub(crate) async fn drain(&self, worker: String) -> Result<(), Status> {
+        self.ask(|reply| Request::Drain(worker, reply)).await
+    }
+
+    /// Looks at the scheduler.
+    pub(crate) async fn view<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Scheduler, Duration) -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        self.ask(|reply: Reply<T>| {
+            Request::View(Box::new(move |scheduler, now| {
+                let _ = reply.send(Ok(look(scheduler, now)));
+            }))
+        })
+        .await
+    }
+}
+
+struct Session {
+    number: u64,
+    orders: mpsc::Sender<(u64, Order)>,
+    /// Sequence of the last order.
+    sequence: u64,
+}
+
+/// The actor itself.
+pub(crate) struct Actor {
+    store: Store,
+    clock: Clock,
+    scheduler: Scheduler,
+    sessions: HashMap<String, Session>,
+    /// Workers that joined and have not opened their life line since.
+    joined: HashSet<String>,
+    sessions_made: u64,
+    inbox: mpsc::Receiver<Request>,
+}
+
+impl Actor {
+    /// Loads the store and makes the actor.
+    pub(crate) async fn load(store: Store, clock: Clock) -> Result<(Self, Handle), StoreError> {
+        let scheduler = load_scheduler(&store, clock.now()).await?;
+        let (sender, inbox) = mpsc::channel(INBOX_MAX);
+        let actor = Self {
+            store,
+            clock,
+            scheduler,
+            sessions: HashMap::new(),
+            joined: HashSet::new(),
+            sessions_made: 0,
+            inbox,
+        };
+        Ok((actor, Handle { sender }))
+    }
+
+    /// Works until every handle is dropped.
+    pub(crate) async fn run(mut self) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                request = self.inbox.recv() => match request {
+                    Some(request) => self.handle(request).await,
+                    None => return,
+                },
+                _ = tick.tick() => {
+                    // An error was logged, and the scheduler made anew.
+                    let _ = self.event(Event::Tick).await;
+                }
+            }
+        }
+    }
+
+    async fn handle(&mut self, request: Request) {
+        // A caller that went away does not hear its answer.
+        match request {
+            Request::Submit(sweep, supersede, reply) => {
+                let _ = reply.send(self.submit(*sweep, supersede).await);
+            }
+            Request::Cancel(sweep, reply) => {
+                let _ = reply.send(self.cancel(sweep).await);
+            }
+            Request::Retry(runs, reply) => {
+                let _ = reply.send(self.retry(runs).await);
+            }
+            Request::Join(joined, reply) => {
+                let _ = reply.send(self.join(joined).await);
+            }
+            Request::Open(worker, incarnation, orders, reply) => {
+                let _ = reply.send(self.open(worker, incarnation, orders).await);
+            }
+            Request::Close(worker, session) => self.close(worker, session).await,
+            Request::Beat(session, sequence, beat, reply) => {
+                let _ = reply.send(self.beat(session, sequence, beat).await);
+            }
+            Request::Finish(ended, last_seq, reply) => {
+                let _ = reply.send(self.finish(ended, last_seq).await);
+            }
+            Request::Checkpoint(row, reply) => {
+                let _ = reply.send(self.checkpoint(row).await);
+            }
+            Request::Drain(worker, reply) => {
+                let known = self.sessions.contains_key(&worker);
+                let result = if known {
+                    self.event(Event::Drain { worker }).await.map(|_| ())
+                } else {
+                    Err(Fault::NotFound.status(format!("no worker `{worker}` is online")))
+                };
+                let _ = reply.send(result);
+            }
+            Request::View(look) => look(&self.scheduler, self.clock.now()),
+        }
+    }
+
+    async fn submit(
+        &mut self,
+        sweep: NewSweep,
+        supersede: bool,
+    ) -> Result<(Submitted, u32), Status> {
+        let submitted = self.store.submit(&sweep).await.map_err(store_status)?;
+        let members: Vec<_> =
+            sweep.runs.iter().map(|new| (new.run.config.id(), new.role)).collect();
+        let ids: Vec<RunId> = members.iter().map(|(id, _)| id.clone()).collect();
+        let runs = self.store.load_runs(&ids).await.map_err(store_status)?;
+        self.event(Event::Sweep { id: sweep.id, members, runs, cancelled: false }).await?;
+        let mut superseded = 0;
+        if supersede {
+            for earlier in &submitted.earlier {
+                superseded += self.cancel(earlier.clone()).await?.0;
+            }
+        }
+        Ok((submitted, superseded))
+    }
+
+    async fn cancel(&mut self, sweep: SweepId) -> Result<(u32, u32), Status> {
+        let actions = self.event(Event::Cancel(sweep)).await?;
+        let (mut cancelled, mut stopping) = (0, 0);
+        for action in &actions {
+            match action {
+                Action::SetState(row) if row.state == RunState::Cancelled => cancelled += 1,
+                Action::Kill { .. } => stopping += 1,
+                _ => {}
+            }
+        }
+        Ok((cancelled + stopping, stopping))
+    }
+
+    async fn retry(&mut self, runs: Vec<RunId>) -> Result<u32, Status> {
+        let actions = self.event(Event::Retry(runs)).await?;
+        let queued = actions.iter().filter(|action| matches!(action, Action::SetState(_))).count();
+        Ok(u32::try_from(queued).unwrap_or(u32::MAX))
+    }
+
+    async fn join(&mut self, mut joined: Joined) -> Result<Verdicts, Status> {
+        let known = self
+            .store
+            .join_worker(
+                &joined.worker,
+                &joined.host,
+                joined.incarnation,
+                &joined.devices,
+                unix_ms(),
+            )
+            .await
+            .map_err(store_status)?;
+        if !known {
+            let message = format!(
+                "worker {} has started since with a later incarnation; hint: give each worker a \
+                 --state folder of its own",
+                joined.worker
+            );
+            return Err(Fault::Fenced.status(message));
+        }
+        let mut marks = HashMap::new();
+        for Held { key, status, .. } in &mut joined.held {
+            *status = self.store.attempt_status(key).await.map_err(store_status)?;
+            marks.insert(key.clone(), status.map_or(0, |status| status.last_seq));
+        }
+        let worker = joined.worker.clone();
+        self.sessions.remove(&worker);
+        let actions = self.event(Event::Join(joined)).await?;
+        tracing::info!(worker, "a worker joined");
+        self.joined.insert(worker);
+        let verdicts = actions.into_iter().filter_map(|action| match action {
+            Action::Verdict { key, verdict } => {
+                let mark = marks.get(&key).copied().unwrap_or(0);
+                Some((key, verdict, mark))
+            }
+            _ => None,
+        });
+        Ok(verdicts.collect())
+    }
+
+    async fn open(
+        &mut self,
+        worker: String,
+        incarnation: u64,
+        orders: mpsc::Sender<(u64, Order)>,
+    ) -> Result<u64, Status> {
+        let current = self.scheduler.workers().get(&worker).map(|entry| entry.incarnation);
+        if current != Some(incarnation) || !self.joined.remove(&worker) {
+            return Err(Fault::NotJoined.status("join before opening a session"));
+        }
+        self.sessions_made += 1;
+        let number = self.sessions_made;
+        self.sessions.insert(worker.clone(), Session { number, orders, sequence: 0 });
+        self.event(Event::SessionOpened { worker }).await?;
+        Ok(number)
+    }
+
+    async fn close(&mut self, worker: String, session: u64) {
+        if self.sessions.get(&worker).is_some_and(|open| open.number == session) {
+            self.sessions.remove(&worker);
+            tracing::info!(worker, "a worker's session ended");
+            let _ = self.event(Event::SessionClosed { worker }).await;
+        }
+    }
+
+    async fn beat(&mut self, session: u64, sequence: u64, beat: Beat) -> Result<(), Status> {
+        let open = self.sessions.get(&beat.worker).is_some_and(|open| open.number == session);
+        let entry = self.scheduler.workers().get(&beat.worker);
+        if !open || entry.is_none_or(|entry| entry.expires.is_none()) {
+            return Err(Fault::NotJoined.status("the session is over; join again"));
+        }
+        let worker = beat.worker.clone();
+        if !beat.devices.is_empty() {
+            self.store.set_devices(&worker, &beat.devices).await.map_err(store_status)?;
+        }
+        self.order(&worker, Order::Ack { heartbeat: sequence });
+        self.event(Event::Beat(beat)).await.map(|_| ())
+    }
+
+    async fn finish(&mut self, ended: Ended, last_seq: u64) -> Result<(), Status> {
+        let status = self.store.attempt_status(&ended.key).await.map_err(store_status)?;
+        match status {
+            // The same end again, its acknowledgement was lost.
+            Some(status) if status.ended && status.reported => Ok(()),
+            Some(status) if !status.ended && status.current => {
+                if status.last_seq < last_seq {
+                    return Err(points_missing(status.last_seq, last_seq));
+                }
+                tracing::info!(attempt = %ended.key, ending = ?ended.ending, "an attempt ended");
+                self.event(Event::Ended(ended)).await.map(|_| ())
+            }
+            _ => Err(fenced(&ended.key)),
+        }
+    }
+
+    async fn checkpoint(&mut self, row: CheckpointRow) -> Result<(), Status> {
+        match self.store.commit_checkpoint(&row).await.map_err(store_status)? {
+            Applied::Done => self.event(Event::Checkpoint { key: row.key }).await.map(|_| ()),
+            Applied::Fenced => Err(fenced(&row.key)),
+            Applied::PointsMissing(have) => Err(points_missing(have, row.requires_seq)),
+        }
+    }
+
+    /// Gives an event to the scheduler and does what follows; gives the actions.
+    async fn event(&mut self, event: Event) -> Result<Vec<Action>, Status> {
+        let actions = self.scheduler.on_event(self.clock.now(), event);
+        let done = actions.clone();
+        match self.perform(actions).await {
+            Ok(()) => Ok(done),
+            Err(error) => {
+                let status = store_status(error);
+                self.start_anew().await;
+                Err(status)
+            }
+        }
+    }
+
+    /// Stores, then sends; what the sending brings about follows in turn.
+    async fn perform(&mut self, mut actions: Vec<Action>) -> Result<(), StoreError> {
+        while !actions.is_empty() {
+            let mut grants = Vec::new();
+            let mut orders = Vec::new();
+            let (mut ends, mut states) = (Vec::new(), Vec::new());
+            for action in actions.drain(..) {
+                match action {
+                    Action::End(mut row) => {
+                        row.unix_ms = unix_ms();
+                        ends.push(row);
+                    }
+                    Action::SetState(row) => states.push(row),
+                    Action::MarkSweep { sweep, cancelled } => {
+                        self.store.mark_sweep(&sweep, cancelled).await?;
+                    }
+                    Action::Grant(grant) => grants.push(grant),
+                    Action::Kill { worker, key, reason } => {
+                        orders.push((worker, Order::Kill { key, reason }));
+                    }
+                    Action::Drain { worker, reason } => {
+                        orders.push((worker, Order::Drain { reason }));
+                    }
+                    Action::Verdict { .. } => {}
+                }
+            }
+            if !ends.is_empty() {
+                self.store.end(&ends).await?;
+            }
+            if !states.is_empty() {
+                self.store.set_states(&states).await?;
+            }
+            for (worker, order) in orders {
+                self.order(&worker, order);
+            }
+            actions = self.grant(grants).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits grants, then sends them.
+    async fn grant(&mut self, grants: Vec<Grant>) -> Result<Vec<Action>, StoreError> {
+        if grants.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<GrantRow> = grants.iter().map(grant_row).collect();
+        let granted = self.store.grant(&rows).await?;
+        let mut actions = Vec::new();
+        for (grant, granted) in grants.into_iter().zip(granted) {
+            let (key, worker) = (grant.key.clone(), grant.worker.clone());
+            let event = match granted {
+                Some(granted) => {
+                    let order = Order::Grant {
+                        grant,
+                        run_json: granted.run_json,
+                        checkpoint: granted.checkpoint,
+                    };
+                    self.order(&worker, order).map(|sequence| Event::Sent { key, sequence })
+                }
+                None => Some(Event::GrantRefused { key }),
+            };
+            if let Some(event) = event {
+                actions.extend(self.scheduler.on_event(self.clock.now(), event));
+            }
+        }
+        Ok(actions)
+    }
+
+    /// Sends an order down a life line; gives its sequence number, or nothing where the line is
+    /// gone: the worker joins again and what it does not hold is lost.
+    fn order(&mut self, worker: &str, order: Order) -> Option<u64> {
+        let session = self.sessions.get_mut(worker)?;
+        let sequence = session.sequence + 1;
+        if session.orders.try_send((sequence, order)).is_err() {
+            self.sessions.remove(worker);
+            // Not an event: it would bring about grants in the middle of sending.
+            self.scheduler.set_session(worker, false);
+            return None;
+        }
+        session.sequence = sequence;
+        Some(sequence)
+    }
+
+    /// Makes the scheduler anew from the store. Workers have to join again.
+    async fn start_anew(&mut self) {
+        self.sessions.clear();
+        self.joined.clear();
+        loop {
+            match load_scheduler(&self.store, self.clock.now()).await {
+                Ok(scheduler) => {
+                    self.scheduler = scheduler;
+                    return;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the store cannot be read; trying again");
+                    tokio::time::sleep(STORE_RETRY).await;
+                }
+            }
+        }
+    }
+}
+
+fn grant_row(grant: &Grant) -> GrantRow {
+    GrantRow {
+        key: grant.key.clone(),
+        worker: grant.worker.clone(),
+        incarnation: grant.incarnation,
+        slot: grant.slot,
+        device_id: grant.device_id.clone(),
+        device_name: grant.device_name.clone(),
+        backend: grant.backend.clone(),
+        unix_ms: unix_ms(),
+    }
+}
+
+async fn load_scheduler(store: &Store, now: Duration) -> Result<Scheduler, StoreError> {
+    let mut cost = CostModel::default();
+    for attempt in store.measured().await? {
+        cost.observe_steps(&attempt.device_name, &attempt.config, attempt.steps, attempt.seconds);
+    }
+    let mut scheduler = Scheduler::new(cost);
+    let saved = store.load().await?;
+    let mut runs = Some(saved.runs);
+    for sweep in saved.sweeps {
+        scheduler.on_event(
+            now,
+            Event::Sweep {
+                id: sweep.id,
+                members: sweep.members,
+                // All of them with the first sweep: a run is added once.
+                runs: runs.take().unwrap_or_default(),
+                cancelled: sweep.cancelled,
+            },
+        );
+    }
+    Ok(scheduler)
+}
+
+/// A failure of the store as a client sees it.
+pub(crate) fn store_status(error: StoreError) -> Status {
+    match error {
+        StoreError::NotFound { .. } => Fault::NotFound.status(error.to_string()),
+        StoreError::Ambiguous { .. } => Fault::Ambiguous.status(error.to_string()),
+        error => {
+            tracing::error!(%error, "the store failed");
+            Fault::Store.status(error.to_string())
+        }
+    }
+}
+
+fn fenced(key: &AttemptKey) -> Status {
+    Fault::Fenced.status(format!("{key} no longer owns its run"))
+}
+
+fn points_missing(have: u64, needed: u64) -> Status {
+    let message = format!("points up to batch {needed} are needed, {have} are durable");
+    Fault::PointsMissing.status(message)
+}

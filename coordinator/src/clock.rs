@@ -1,0 +1,30 @@
+//! The two clocks of the coordinator. Nothing else here reads one.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Time since the start, monotonic: leases are counted with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    pub(crate) fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    pub(crate) fn now(self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+/// Wall time in milliseconds, for display only.
+#[expect(clippy::disallowed_methods, reason = "wall time is stored for display only")]
+pub(crate) fn unix_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| i64::try_from(since.as_millis()).ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,424 @@
+//! The service of the command line.
+
+use sweep_proto::{RECIPE_BYTES_MAX, SWEEP_RUNS_MAX, convert, fault::Fault, v1, version};
+use sweep_spec::{
+    attempt::{AttemptKey, RunState},
+    grid::{Grid, GridRun},
+    id::{RunId, SweepId},
+    metric::Metric,
+    training::TRAINING_REVISION,
+};
+use sweep_store::{NewRun, NewSweep, StateCount, Submitted, SweepRecord};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    STREAM_MESSAGES_MAX, Shared, Streamed, progress,
+    rows::{CurveSink, RowSink, each_run},
+};
+use crate::{actor::store_status, clock::unix_ms, scheduler::WorkerView};
+
+/// Buckets of a downsampled curve at most: the reader's screen is the bottleneck.
+const BUCKETS_MAX: u32 = 1000;
+
+/// The service `Control`.
+#[derive(Clone, Debug)]
+pub(crate) struct ControlService {
+    shared: Shared,
+}
+
+impl ControlService {
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { shared }
+    }
+
+    async fn summary(&self, sweep: SweepRecord) -> Result<v1::SweepSummary, Status> {
+        let states = self.shared.store.counts(&sweep.id).await.map_err(store_status)?;
+        let id = sweep.id.clone();
+        let remaining_seconds =
+            self.shared.actor.view(move |scheduler, _| scheduler.remaining_of_sweep(&id)).await?;
+        let is_done = |state| matches!(state, RunState::Finished | RunState::Diverged);
+        Ok(v1::SweepSummary {
+            sweep_id: sweep.id.to_string(),
+            name: sweep.name,
+            submitted_unix_ms: sweep.submitted_unix_ms,
+            cancelled: sweep.cancelled,
+            counts: Some(counts(states.iter().map(|count| (count.state, count.runs)))),
+            planned: Some(totals(states.iter())),
+            done: Some(totals(states.iter().filter(|count| is_done(count.state)))),
+            measured_seconds: states.iter().map(|count| count.measured_seconds).sum(),
+            remaining_seconds,
+        })
+    }
+
+    /// The ids of runs selected by name, and the sweep, where one was given.
+    async fn select(
+        &self,
+        sweep: &str,
+        runs: &[String],
+    ) -> Result<(Option<SweepId>, Vec<RunId>), Status> {
+        if sweep.is_empty() && runs.is_empty() {
+            return Err(convert::FieldError::new("sweep", "name a sweep or some runs").into());
+        }
+        let store = &self.shared.store;
+        let sweep = match sweep {
+            "" => None,
+            name => Some(store.find_sweep(name).await.map_err(store_status)?.id),
+        };
+        let mut ids = Vec::with_capacity(runs.len());
+        for run in runs {
+            ids.push(store.find_run(run).await.map_err(store_status)?);
+        }
+        Ok((sweep, ids))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::control_server::Control for ControlService {
+    async fn get_info(
+        &self,
+        _: Request<v1::GetInfoRequest>,
+    ) -> Result<Response<v1::GetInfoReply>, Status> {
+        let totals = self.shared.store.totals().await.map_err(store_status)?;
+        let (workers_online, slots) =
+            self.shared.actor.view(|scheduler, _| progress::online(scheduler)).await?;
+        let uptime = self.shared.clock.now();
+        Ok(Response::new(v1::GetInfoReply {
+            version: version(),
+            training_revision: TRAINING_REVISION,
+            store: self.shared.address.clone(),
+            uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
+            workers_online: workers_online.into(),
+            slots: slots.into(),
+            runs: Some(counts(totals.into_iter())),
+        }))
+    }
+
+    async fn submit_sweep(
+        &self,
+        request: Request<Streaming<v1::SubmitSweepRequest>>,
+    ) -> Result<Response<v1::SubmitSweepReply>, Status> {
+        let (sweep, supersede) = receive_sweep(request.into_inner()).await?;
+        let sweep_id = sweep.id.to_string();
+        let (submitted, runs_superseded) = self.shared.actor.submit(sweep, supersede).await?;
+        let Submitted { runs_new, runs_finished, runs_known, runs_failed, .. } = submitted;
+        Ok(Response::new(v1::SubmitSweepReply {
+            sweep_id,
+            runs_new,
+            runs_finished,
+            runs_known,
+            runs_failed,
+            runs_superseded,
+        }))
+    }
+
+    async fn list_sweeps(
+        &self,
+        _: Request<v1::ListSweepsRequest>,
+    ) -> Result<Response<v1::ListSweepsReply>, Status> {
+        let mut sweeps = Vec::new();
+        for sweep in self.shared.store.sweeps().await.map_err(store_status)? {
+            sweeps.push(self.summary(sweep).await?);
+        }
+        Ok(Response::new(v1::ListSweepsReply { sweeps }))
+    }
+
+    async fn get_sweep(
+        &self,
+        request: Request<v1::GetSweepRequest>,
+    ) -> Result<Response<v1::GetSweepReply>, Status> {
+        let store = &self.shared.store;
+        let sweep = store.find_sweep(&request.into_inner().sweep).await.map_err(store_status)?;
+        let recipe = store.recipe(&sweep.id).await.map_err(store_status)?;
+        let summary = Some(self.summary(sweep).await?);
+        Ok(Response::new(v1::GetSweepReply { summary, recipe }))
+    }
+
+    type ListRunsStream = Streamed<v1::RunRow>;
+
+    async fn list_runs(
+        &self,
+        request: Request<v1::ListRunsRequest>,
+    ) -> Result<Response<Self::ListRunsStream>, Status> {
+        let message = request.into_inner();
+        let selected = self.select(&message.sweep, &message.runs).await?;
+        let mut states = Vec::new();
+        for (index, &state) in message.states.iter().enumerate() {
+            states.push(convert::run_state(&format!("states[{index}]"), state)?);
+        }
+        let role = match message.role {
+            0 => None,
+            role => Some(convert::role("role", role)?),
+        };
+        let (sender, receiver) = mpsc::channel(STREAM_MESSAGES_MAX);
+        let shared = self.shared.clone();
+        let with_json = message.with_json;
+        tokio::spawn(async move {
+            let mut sink =
+                RowSink { shared: shared.clone(), sender: sender.clone(), states, role, with_json };
+            if let Err(status) = each_run(&shared, &selected, &mut sink).await {
+                let _ = sender.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    type GetCurvesStream = Streamed<v1::Curve>;
+
+    async fn get_curves(
+        &self,
+        request: Request<v1::GetCurvesRequest>,
+    ) -> Result<Response<Self::GetCurvesStream>, Status> {
+        let message = request.into_inner();
+        let selected = self.select(&message.sweep, &message.runs).await?;
+        let mut metrics = Vec::new();
+        for (index, name) in message.metrics.iter().enumerate() {
+            metrics.push(name.parse::<Metric>().map_err(|error| {
+                convert::FieldError::new(format!("metrics[{index}]"), error.to_string())
+            })?);
+        }
+        if message.buckets_max.is_some_and(|buckets| buckets == 0 || buckets > BUCKETS_MAX) {
+            let problem = format!("must be 1 to {BUCKETS_MAX}");
+            return Err(convert::FieldError::new("buckets_max", problem).into());
+        }
+        let (sender, receiver) = mpsc::channel(STREAM_MESSAGES_MAX);
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            let mut sink = CurveSink {
+                shared: shared.clone(),
+                sender: sender.clone(),
+                metrics,
+                buckets_max: message.buckets_max,
+            };
+            if let Err(status) = each_run(&shared, &selected, &mut sink).await {
+                let _ = sender.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn list_workers(
+        &self,
+        _: Request<v1::ListWorkersRequest>,
+    ) -> Result<Response<v1::ListWorkersReply>, Status> {
+        let known = self.shared.store.workers().await.map_err(store_status)?;
+        let reply = self
+            .shared
+            .actor
+            .view(move |scheduler, now| {
+                let mut workers: Vec<v1::Worker> = known
+                    .into_iter()
+                    .map(|record| {
+                        let view = scheduler.workers().get(&record.id);
+                        progress::worker(scheduler, now, record, view)
+                    })
+                    .collect();
+                // Those online first, each part in its order.
+                workers.sort_by_key(|worker| worker.state);
+                v1::ListWorkersReply { workers }
+            })
+            .await?;
+        Ok(Response::new(reply))
+    }
+
+    type WatchSweepStream = Streamed<v1::SweepProgress>;
+
+    async fn watch_sweep(
+        &self,
+        request: Request<v1::WatchSweepRequest>,
+    ) -> Result<Response<Self::WatchSweepStream>, Status> {
+        let store = &self.shared.store;
+        let sweep = store.find_sweep(&request.into_inner().sweep).await.map_err(store_status)?;
+        let (sender, receiver) = mpsc::channel(STREAM_MESSAGES_MAX);
+        tokio::spawn(progress::watch(self.shared.clone(), sweep.id, sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn cancel_sweep(
+        &self,
+        request: Request<v1::CancelSweepRequest>,
+    ) -> Result<Response<v1::CancelSweepReply>, Status> {
+        let store = &self.shared.store;
+        let sweep = store.find_sweep(&request.into_inner().sweep).await.map_err(store_status)?;
+        let (runs_cancelled, runs_stopping) = self.shared.actor.cancel(sweep.id).await?;
+        Ok(Response::new(v1::CancelSweepReply { runs_cancelled, runs_stopping }))
+    }
+
+    async fn retry_runs(
+        &self,
+        request: Request<v1::RetryRunsRequest>,
+    ) -> Result<Response<v1::RetryRunsReply>, Status> {
+        let message = request.into_inner();
+        let (sweep, mut runs) = self.select(&message.sweep, &message.runs).await?;
+        if let Some(sweep) = sweep {
+            let chosen = runs;
+            runs = self
+                .shared
+                .actor
+                .view(move |scheduler, _| {
+                    let members = scheduler.members(&sweep);
+                    let ids = members.into_iter().map(|(run, _)| run.id.clone());
+                    ids.filter(|id| chosen.is_empty() || chosen.contains(id)).collect()
+                })
+                .await?;
+        }
+        let runs_queued = self.shared.actor.retry(runs).await?;
+        Ok(Response::new(v1::RetryRunsReply { runs_queued }))
+    }
+
+    async fn explain_run(
+        &self,
+        request: Request<v1::ExplainRunRequest>,
+    ) -> Result<Response<v1::ExplainRunReply>, Status> {
+        let run =
+            self.shared.store.find_run(&request.into_inner().run).await.map_err(store_status)?;
+        let id = run.clone();
+        let explained = self
+            .shared
+            .actor
+            .view(move |scheduler, now| {
+                let state = scheduler.run(&id)?.state;
+                Some((state, scheduler.explain(now, &id)?))
+            })
+            .await?;
+        let Some((state, mut lines)) = explained else {
+            return Err(Fault::NotFound.status(format!("no run is called `{run}`")));
+        };
+        for attempt in self.shared.store.attempts(&run).await.map_err(store_status)? {
+            lines.push(progress::attempt_line(&attempt));
+        }
+        Ok(Response::new(v1::ExplainRunReply { state: v1::RunState::from(state).into(), lines }))
+    }
+
+    async fn drain_worker(
+        &self,
+        request: Request<v1::DrainWorkerRequest>,
+    ) -> Result<Response<v1::DrainWorkerReply>, Status> {
+        self.shared.actor.drain(request.into_inner().worker_id).await?;
+        Ok(Response::new(v1::DrainWorkerReply {}))
+    }
+
+    async fn get_cost_model(
+        &self,
+        _: Request<v1::GetCostModelRequest>,
+    ) -> Result<Response<v1::GetCostModelReply>, Status> {
+        let cost = self.shared.actor.view(|scheduler, _| scheduler.cost().clone()).await?;
+        let cost_model_json = serde_json::to_string(&cost)
+            .map_err(|error| Status::internal(format!("the cost model: {error}")))?;
+        Ok(Response::new(v1::GetCostModelReply { cost_model_json }))
+    }
+}
+
+/// Reads a sweep from its stream and checks that it is what its ids say.
+async fn receive_sweep(
+    mut parts: Streaming<v1::SubmitSweepRequest>,
+) -> Result<(NewSweep, bool), Status> {
+    use v1::submit_sweep_request::Part;
+    let first = parts.message().await?.and_then(|message| message.part);
+    let Some(Part::Header(header)) = first else {
+        return Err(convert::FieldError::new("header", "must come first").into());
+    };
+    let id = convert::sweep_id("header.sweep_id", &header.sweep_id)?;
+    if header.recipe.len() > RECIPE_BYTES_MAX {
+        return Err(Fault::Limit.status("header.recipe: more than 1 MiB"));
+    }
+    if header.name.is_empty() || header.name.len() > 200 {
+        return Err(convert::FieldError::new("header.name", "must have 1 to 200 bytes").into());
+    }
+    let expected = header.runs as usize;
+    if expected == 0 || expected > SWEEP_RUNS_MAX {
+        let message = format!("header.runs: {expected} is not 1 to {SWEEP_RUNS_MAX}");
+        return Err(Fault::Limit.status(message));
+    }
+    let mut grid = Grid { runs: Vec::with_capacity(expected), merged: 0 };
+    while let Some(message) = parts.message().await? {
+        let index = grid.runs.len();
+        let Some(Part::Run(run)) = message.part else {
+            return Err(convert::FieldError::new(format!("run[{index}]"), "is no run").into());
+        };
+        if index == expected {
+            return Err(convert::FieldError::new("header.runs", "more runs came").into());
+        }
+        grid.runs.push(grid_run(index, &run)?);
+    }
+    if grid.runs.len() != expected {
+        let problem = format!("{expected} were announced, {} came", grid.runs.len());
+        return Err(convert::FieldError::new("header.runs", problem).into());
+    }
+    let found = grid.sweep_id(&header.name);
+    if found != id {
+        let problem = format!("the runs make sweep {found}");
+        return Err(convert::FieldError::new("header.sweep_id", problem).into());
+    }
+    let runs = grid
+        .runs
+        .into_iter()
+        .map(|entry| NewRun {
+            run: entry.run,
+            role: entry.role,
+            budget_flops: entry.budget,
+            tokens_requested: entry.tokens_requested,
+        })
+        .collect();
+    let sweep = NewSweep { id, name: header.name, recipe: header.recipe, runs, unix_ms: unix_ms() };
+    Ok((sweep, header.supersede))
+}
+
+fn grid_run(index: usize, message: &v1::SubmittedRun) -> Result<GridRun, Status> {
+    let at = |name: &str| format!("run[{index}].{name}");
+    let id = convert::run_id(&at("run_id"), &message.run_id)?;
+    let run = convert::run(&at("run_json"), &id, &message.run_json)?;
+    if !run.config.is_current_revision() {
+        let problem = format!("is made for revision {}", run.config.training_revision);
+        return Err(convert::FieldError::new(at("run_json"), problem).into());
+    }
+    Ok(GridRun {
+        run,
+        role: convert::role(&at("role"), message.role)?,
+        tokens_requested: message.tokens_requested,
+        budget: message.budget_flops,
+    })
+}
+
+pub(super) fn counts(states: impl Iterator<Item = (RunState, u64)>) -> v1::RunCounts {
+    let mut counts = v1::RunCounts::default();
+    for (state, runs) in states {
+        let field = match state {
+            RunState::Queued => &mut counts.queued,
+            RunState::Running => &mut counts.running,
+            RunState::Finished => &mut counts.finished,
+            RunState::Diverged => &mut counts.diverged,
+            RunState::Failed => &mut counts.failed,
+            RunState::Cancelled => &mut counts.cancelled,
+        };
+        *field += u32::try_from(runs).unwrap_or(u32::MAX);
+    }
+    counts
+}
+
+fn totals<'a>(states: impl Iterator<Item = &'a StateCount>) -> v1::SweepTotals {
+    let mut totals = v1::SweepTotals::default();
+    for count in states {
+        totals.runs += u32::try_from(count.runs).unwrap_or(u32::MAX);
+        totals.tokens += count.tokens;
+        totals.flops += count.flops;
+        totals.flops_6nd += count.flops_6nd;
+    }
+    totals
+}
+
+/// The attempt on a slot.
+pub(super) fn slot_view(
+    view: &WorkerView,
+    key_of: impl Fn(usize) -> AttemptKey,
+) -> Vec<v1::WorkerSlot> {
+    view.slots
+        .iter()
+        .map(|entry| v1::WorkerSlot {
+            slot: Some((&entry.slot).into()),
+            free: entry.ready,
+            key: entry.holder.map(|index| (&key_of(index)).into()),
+        })
+        .collect()
+}

@@ -1,0 +1,49 @@
+//! The services: messages in, requests to actor and store, messages out. They decide nothing.
+
+mod control;
+mod progress;
+mod rows;
+mod work;
+
+use std::pin::Pin;
+
+use sweep_store::Store;
+use tokio::sync::watch;
+use tokio_stream::Stream;
+use tonic::Status;
+
+use crate::{
+    actor::Handle,
+    clock::Clock,
+    ingest::{Ingest, Latest},
+};
+
+pub(crate) use control::ControlService;
+pub(crate) use work::WorkService;
+
+/// What both services work with.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) actor: Handle,
+    pub(crate) ingest: Ingest,
+    pub(crate) latest: Latest,
+    pub(crate) clock: Clock,
+    /// Address of the store, for people.
+    pub(crate) address: String,
+    /// Turns true when the coordinator goes down; streams end then.
+    pub(crate) stopped: watch::Receiver<bool>,
+}
+
+impl Shared {
+    /// Ends when the coordinator goes down.
+    pub(crate) async fn going_down(&self) {
+        let mut stopped = self.stopped.clone();
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    }
+}
+
+/// Messages that wait in a stream to a client; the producer waits.
+const STREAM_MESSAGES_MAX: usize = 16;
+
+type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;

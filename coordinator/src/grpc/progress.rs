@@ -1,0 +1,191 @@
+//! Progress and workers as messages: views of the scheduler, joined with what the store has.
+
+use std::{collections::HashMap, time::Duration};
+
+use sweep_proto::v1;
+use sweep_spec::{
+    attempt::{AttemptKey, RunState},
+    id::{RunId, SweepId},
+    run::RunRole,
+};
+use sweep_store::{AttemptRecord, WorkerRecord};
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use super::{
+    Shared,
+    control::{counts, slot_view},
+};
+use crate::{
+    actor::store_status,
+    scheduler::{Scheduler, WorkerView},
+};
+
+/// How often a watcher looks: faster than that nobody reads.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+/// Runs of one message of progress: about 100 bytes each.
+const RUNS_PER_MESSAGE: usize = 10_000;
+
+/// Workers and slots online.
+pub(super) fn online(scheduler: &Scheduler) -> (u32, u32) {
+    let online = scheduler.workers().values().filter(|worker| worker.session);
+    online.fold((0, 0), |(workers, slots), worker| {
+        (workers + 1, slots + u32::try_from(worker.slots.len()).unwrap_or(u32::MAX))
+    })
+}
+
+/// A worker with its slots.
+pub(super) fn worker(
+    scheduler: &Scheduler,
+    now: Duration,
+    record: WorkerRecord,
+    view: Option<&WorkerView>,
+) -> v1::Worker {
+    let state = match view {
+        Some(view) if view.session && view.draining => v1::WorkerState::Draining,
+        Some(view) if view.session => v1::WorkerState::Online,
+        _ => v1::WorkerState::Offline,
+    };
+    let silent_ms = view
+        .and_then(|view| view.last_beat)
+        .map(|beat| u64::try_from(now.saturating_sub(beat).as_millis()).unwrap_or(u64::MAX));
+    v1::Worker {
+        worker_id: record.id,
+        host: record.host,
+        state: state.into(),
+        devices: record.devices.iter().map(Into::into).collect(),
+        slots: view
+            .map(|view| slot_view(view, |index| scheduler.attempt_at(index)))
+            .unwrap_or_default(),
+        silent_ms,
+    }
+}
+
+/// One attempt in a sentence.
+pub(super) fn attempt_line(attempt: &AttemptRecord) -> String {
+    let AttemptRecord { number, worker, host, device_name, .. } = attempt;
+    let start = match attempt.resume_step {
+        Some(step) if step > 0 => format!(" from step {step}"),
+        _ => String::new(),
+    };
+    let outcome = attempt.outcome.as_deref().unwrap_or("running");
+    let reason = attempt.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("Attempt {number} on {worker} ({host}, {device_name}){start}: {outcome}{reason}.")
+}
+
+/// Sends progress until the sweep is done, the client leaves or the coordinator goes down.
+pub(super) async fn watch(
+    shared: Shared,
+    sweep: SweepId,
+    sender: mpsc::Sender<Result<v1::SweepProgress, Status>>,
+) {
+    let mut sent: HashMap<RunId, v1::RunProgress> = HashMap::new();
+    let mut finals: HashMap<RunId, Option<f64>> = HashMap::new();
+    loop {
+        let message = match look(&shared, &sweep, &mut sent, &mut finals).await {
+            Ok(message) => message,
+            Err(status) => {
+                let _ = sender.send(Err(status)).await;
+                return;
+            }
+        };
+        let done = message.done;
+        if sender.send(Ok(message)).await.is_err() || done {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(WATCH_EVERY) => {}
+            () = sender.closed() => return,
+            () = shared.going_down() => return,
+        }
+    }
+}
+
+/// What changed since the last look.
+async fn look(
+    shared: &Shared,
+    sweep: &SweepId,
+    sent: &mut HashMap<RunId, v1::RunProgress>,
+    finals: &mut HashMap<RunId, Option<f64>>,
+) -> Result<v1::SweepProgress, Status> {
+    let id = sweep.clone();
+    let (mut message, mut runs) =
+        shared.actor.view(move |scheduler, _| snapshot(scheduler, &id)).await?;
+    for (id, run) in &mut runs {
+        run.latest_loss = shared.latest.of(id);
+        if run.state == i32::from(v1::RunState::Finished) {
+            if !finals.contains_key(id) {
+                let record = shared.store.run(id).await.map_err(store_status)?;
+                finals.insert(id.clone(), record.final_validation_loss);
+            }
+            run.final_validation_loss = finals.get(id).copied().flatten();
+        }
+    }
+    for (id, run) in runs {
+        if message.runs.len() == RUNS_PER_MESSAGE {
+            break;
+        }
+        if sent.get(&id) != Some(&run) {
+            message.runs.push(run.clone());
+            sent.insert(id, run);
+        }
+    }
+    Ok(message)
+}
+
+type Snapshot = (v1::SweepProgress, Vec<(RunId, v1::RunProgress)>);
+
+fn snapshot(scheduler: &Scheduler, sweep: &SweepId) -> Snapshot {
+    let members = scheduler.members(sweep);
+    let states = members.iter().map(|(run, _)| (run.state, 1));
+    let (workers_online, slots) = online(scheduler);
+    let speed = |run: &crate::scheduler::RunEntry| run.live.as_ref()?.tokens_per_second;
+    let message = v1::SweepProgress {
+        counts: Some(counts(states)),
+        runs: Vec::new(),
+        tokens_per_second: members.iter().filter_map(|(run, _)| speed(run)).sum(),
+        remaining_seconds: scheduler.remaining_of_sweep(sweep),
+        done: members.iter().all(|(run, _)| run.state.is_ended()),
+        workers_online,
+        slots,
+    };
+    let runs = members
+        .into_iter()
+        .map(|(run, role)| (run.id.clone(), run_progress(scheduler, run, role)))
+        .collect();
+    (message, runs)
+}
+
+fn run_progress(
+    scheduler: &Scheduler,
+    run: &crate::scheduler::RunEntry,
+    role: RunRole,
+) -> v1::RunProgress {
+    let live = run.live.as_ref();
+    let step = match run.state {
+        RunState::Finished => run.config.steps,
+        _ => live.map_or(0, |live| live.step),
+    };
+    v1::RunProgress {
+        run_id: run.id.to_string(),
+        role: v1::RunRole::from(role).into(),
+        state: v1::RunState::from(run.state).into(),
+        attempt: run.attempts,
+        step,
+        steps: run.config.steps,
+        tokens_per_second: live.and_then(|live| live.tokens_per_second),
+        latest_loss: None,
+        final_validation_loss: None,
+        remaining_seconds: live.and_then(|_| scheduler.remaining(run)),
+        reason: run.reason.clone(),
+    }
+}
+
+impl Scheduler {
+    /// The last attempt of the run at an index.
+    fn attempt_at(&self, index: usize) -> AttemptKey {
+        let run = self.run_at(index);
+        AttemptKey { run: run.id.clone(), number: run.attempts }
+    }
+}

@@ -1,0 +1,360 @@
+//! The service of workers.
+
+use std::time::Duration;
+
+use sweep_proto::{convert, fault::Fault, v1};
+use sweep_spec::attempt::AttemptKey;
+use sweep_store::{Batch, CheckpointRow, Ingested};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Shared, Streamed};
+use crate::{
+    actor::{ORDERS_MAX, Order},
+    clock::unix_ms,
+    scheduler::{Beat, Ended, HEARTBEAT, Held, Joined, LEASE, Running, Verdict},
+};
+
+/// Batches of a worker on their way: about 0.3 MB in the coordinator.
+const UNACKNOWLEDGED_MAX: u32 = 8;
+
+/// Longest id of a worker, name of a machine, hash.
+const NAME_BYTES_MAX: usize = 256;
+
+/// Slots and devices of one worker.
+const SLOTS_MAX: usize = 1024;
+
+/// The service `Work`.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkService {
+    shared: Shared,
+}
+
+impl WorkService {
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { shared }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn name(field: &str, text: &str) -> Result<String, Status> {
+    if text.is_empty() || text.len() > NAME_BYTES_MAX || text.chars().any(char::is_control) {
+        let problem = format!("must have 1 to {NAME_BYTES_MAX} printable bytes");
+        return Err(convert::FieldError::new(field, problem).into());
+    }
+    Ok(text.to_owned())
+}
+
+fn worker_id(text: &str) -> Result<String, Status> {
+    let valid = (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if valid {
+        Ok(text.to_owned())
+    } else {
+        let problem = "must have 1 to 64 of A-Z a-z 0-9 . _ -";
+        Err(convert::FieldError::new("worker_id", problem).into())
+    }
+}
+
+#[tonic::async_trait]
+impl v1::work_server::Work for WorkService {
+    async fn join(
+        &self,
+        request: Request<v1::JoinRequest>,
+    ) -> Result<Response<v1::JoinReply>, Status> {
+        let verdicts = self.shared.actor.join(joined(&request.into_inner())?).await?;
+        Ok(Response::new(v1::JoinReply {
+            verdicts: verdicts.into_iter().map(verdict).collect(),
+            heartbeat_ms: millis(HEARTBEAT),
+            lease_ms: millis(LEASE),
+            unacknowledged_batches_max: UNACKNOWLEDGED_MAX,
+        }))
+    }
+
+    type SessionStream = Streamed<v1::Directive>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::Heartbeat>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let (sender, receiver) = mpsc::channel(ORDERS_MAX);
+        tokio::spawn(session(self.shared.clone(), request.into_inner(), sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    type ReportPointsStream = Streamed<v1::PointAck>;
+
+    async fn report_points(
+        &self,
+        request: Request<Streaming<v1::PointBatch>>,
+    ) -> Result<Response<Self::ReportPointsStream>, Status> {
+        let (sender, receiver) = mpsc::channel(UNACKNOWLEDGED_MAX as usize);
+        tokio::spawn(report(self.shared.clone(), request.into_inner(), sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn commit_checkpoint(
+        &self,
+        request: Request<v1::CommitCheckpointRequest>,
+    ) -> Result<Response<v1::CommitCheckpointReply>, Status> {
+        let message = request.into_inner();
+        let row = CheckpointRow {
+            key: convert::attempt_key("key", message.key.as_ref())?,
+            step: message.step,
+            hash: name("hash", &message.hash)?,
+            bytes: message.bytes,
+            requires_seq: message.requires_seq,
+            unix_ms: unix_ms(),
+        };
+        self.shared.actor.checkpoint(row).await?;
+        Ok(Response::new(v1::CommitCheckpointReply {}))
+    }
+
+    async fn finish_attempt(
+        &self,
+        request: Request<v1::FinishAttemptRequest>,
+    ) -> Result<Response<v1::FinishAttemptReply>, Status> {
+        let message = request.into_inner();
+        let ended = Ended {
+            key: convert::attempt_key("key", message.key.as_ref())?,
+            ending: convert::ending("ending", message.ending.as_ref())?,
+            resume_step: message.resume_step,
+            seconds: message.seconds,
+            peak_memory_bytes: message.peak_memory_bytes,
+            points_thinned: message.points_thinned,
+        };
+        self.shared.actor.finish(ended, message.last_seq).await?;
+        Ok(Response::new(v1::FinishAttemptReply {}))
+    }
+}
+
+fn joined(message: &v1::JoinRequest) -> Result<Joined, Status> {
+    for (field, count) in [("devices", message.devices.len()), ("slots", message.slots.len())] {
+        if count > SLOTS_MAX {
+            return Err(Fault::Limit.status(format!("{field}: {count} are above {SLOTS_MAX}")));
+        }
+    }
+    let mut held = Vec::with_capacity(message.held.len());
+    for (index, one) in message.held.iter().enumerate() {
+        let key = convert::attempt_key(&format!("held[{index}].key"), one.key.as_ref())?;
+        held.push(Held { key, slot: one.slot, status: None });
+    }
+    Ok(Joined {
+        worker: worker_id(&message.worker_id)?,
+        host: name("host", &message.host)?,
+        incarnation: message.incarnation,
+        devices: message.devices.iter().map(convert::device).collect(),
+        slots: message.slots.iter().map(convert::slot).collect(),
+        held,
+    })
+}
+
+fn verdict((key, verdict, acked_seq): (AttemptKey, Verdict, u64)) -> v1::Verdict {
+    let (kind, reason) = match verdict {
+        Verdict::Keep => (v1::verdict::Kind::Keep, ""),
+        Verdict::Done => (v1::verdict::Kind::Done, ""),
+        Verdict::Kill(reason) => (v1::verdict::Kind::Kill, reason),
+    };
+    v1::Verdict {
+        key: Some((&key).into()),
+        kind: kind.into(),
+        acked_seq,
+        reason: reason.to_owned(),
+    }
+}
+
+fn beat(message: &v1::Heartbeat) -> Result<Beat, Status> {
+    let mut running = Vec::with_capacity(message.running.len());
+    for (index, one) in message.running.iter().enumerate() {
+        running.push(Running {
+            key: convert::attempt_key(&format!("running[{index}].key"), one.key.as_ref())?,
+            step: one.step,
+            tokens_per_second: one.tokens_per_second,
+        });
+    }
+    let mut ended = Vec::with_capacity(message.ended.len());
+    for (index, key) in message.ended.iter().enumerate() {
+        ended.push(convert::attempt_key(&format!("ended[{index}]"), Some(key))?);
+    }
+    Ok(Beat {
+        worker: worker_id(&message.worker_id)?,
+        incarnation: message.incarnation,
+        received: message.received,
+        running,
+        ended,
+        free_slots: message.free_slots.clone(),
+        draining: message.draining,
+        devices: message.devices.iter().map(convert::device).collect(),
+    })
+}
+
+type Directives = mpsc::Sender<Result<v1::Directive, Status>>;
+
+/// The life line of one worker, until it breaks, falls silent or the coordinator goes down.
+async fn session(shared: Shared, mut beats: Streaming<v1::Heartbeat>, sender: Directives) {
+    let mut open: Option<(String, u64)> = None;
+    let result = tokio::select! {
+        result = beat_loop(&shared, &mut beats, &sender, &mut open) => result,
+        () = shared.going_down() => Err(Fault::Busy.status("the coordinator is going down")),
+    };
+    if let Some((worker, number)) = open {
+        shared.actor.close(worker, number).await;
+    }
+    if let Err(status) = result {
+        let _ = sender.send(Err(status)).await;
+    }
+}
+
+async fn beat_loop(
+    shared: &Shared,
+    beats: &mut Streaming<v1::Heartbeat>,
+    sender: &Directives,
+    open: &mut Option<(String, u64)>,
+) -> Result<(), Status> {
+    loop {
+        // The lease has run out by then: the stream holds nothing any more.
+        let silent = |_| Status::deadline_exceeded("no heartbeat came for the length of a lease");
+        let Some(message) = timeout(LEASE, beats.message()).await.map_err(silent)?? else {
+            return Ok(());
+        };
+        let beat = beat(&message)?;
+        let number = match open {
+            Some((worker, _)) if *worker != beat.worker => {
+                return Err(convert::FieldError::new("worker_id", "changed in a session").into());
+            }
+            Some((_, number)) => *number,
+            None => {
+                let (orders, receiver) = mpsc::channel(ORDERS_MAX);
+                let worker = beat.worker.clone();
+                let number = shared.actor.open(worker.clone(), beat.incarnation, orders).await?;
+                tokio::spawn(pass_on(receiver, sender.clone()));
+                *open = Some((worker, number));
+                number
+            }
+        };
+        shared.actor.beat(number, message.sequence, beat).await?;
+    }
+}
+
+/// Orders of the actor as messages to the worker.
+async fn pass_on(mut orders: mpsc::Receiver<(u64, Order)>, sender: Directives) {
+    while let Some((sequence, order)) = orders.recv().await {
+        if sender.send(Ok(directive(sequence, order))).await.is_err() {
+            return;
+        }
+    }
+    // The actor let go of the session: a newer one took its place, or it was too slow.
+    let _ = sender.send(Err(Fault::NotJoined.status("the session is over; join again"))).await;
+}
+
+fn directive(sequence: u64, order: Order) -> v1::Directive {
+    use v1::directive::Directive as Wire;
+    let wire = match order {
+        Order::Ack { heartbeat } => {
+            Wire::HeartbeatAck(v1::HeartbeatAck { sequence: heartbeat, lease_ms: millis(LEASE) })
+        }
+        Order::Grant { grant, run_json, checkpoint } => Wire::Grant(v1::Grant {
+            key: Some((&grant.key).into()),
+            slot: grant.slot,
+            run_json,
+            lease_ms: millis(LEASE),
+            checkpoint: checkpoint.map(|found| v1::CheckpointRef {
+                step: found.step,
+                hash: found.hash,
+                worker_id: found.worker,
+            }),
+        }),
+        Order::Kill { key, reason } => Wire::Kill(v1::Kill { key: Some((&key).into()), reason }),
+        Order::Drain { reason } => Wire::Drain(v1::Drain { reason }),
+    };
+    v1::Directive { sequence, directive: Some(wire) }
+}
+
+type Acks = mpsc::Sender<Result<v1::PointAck, Status>>;
+
+/// An acknowledgement that is still to come, or is known.
+enum Pending {
+    Waits(AttemptKey, oneshot::Receiver<Result<Ingested, Status>>),
+    Known(v1::PointAck),
+}
+
+/// Takes in batches and acknowledges them in their order.
+async fn report(shared: Shared, mut batches: Streaming<v1::PointBatch>, acks: Acks) {
+    let (pending, receiver) = mpsc::channel(UNACKNOWLEDGED_MAX as usize);
+    let answering = tokio::spawn(acknowledge(receiver, acks.clone()));
+    let result = tokio::select! {
+        result = take_in(&shared, &mut batches, &pending) => result,
+        () = shared.going_down() => Err(Fault::Busy.status("the coordinator is going down")),
+    };
+    drop(pending);
+    // What is under way is still acknowledged.
+    let _ = answering.await;
+    if let Err(status) = result {
+        let _ = acks.send(Err(status)).await;
+    }
+}
+
+async fn take_in(
+    shared: &Shared,
+    batches: &mut Streaming<v1::PointBatch>,
+    pending: &mpsc::Sender<Pending>,
+) -> Result<(), Status> {
+    while let Some(message) = batches.message().await? {
+        let key = convert::attempt_key("key", message.key.as_ref())?;
+        if message.seq == 0 {
+            return Err(convert::FieldError::new("seq", "batches count from 1").into());
+        }
+        let next = match convert::points("series", &message.series) {
+            Ok(points) => {
+                let batch = Batch {
+                    key: key.clone(),
+                    seq: message.seq,
+                    resume_step: message.resume_step,
+                    points,
+                };
+                Pending::Waits(key, shared.ingest.send(batch).await?)
+            }
+            // Not an error of the stream: other attempts share it.
+            Err(error) => Pending::Known(ack(&key, Ingested::Refused(error.to_string()))),
+        };
+        if pending.send(next).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+async fn acknowledge(mut pending: mpsc::Receiver<Pending>, acks: Acks) {
+    while let Some(next) = pending.recv().await {
+        let reply = match next {
+            Pending::Known(ack) => Ok(ack),
+            Pending::Waits(key, receiver) => match receiver.await {
+                Ok(result) => result.map(|ingested| ack(&key, ingested)),
+                Err(_) => Err(Fault::Busy.status("the coordinator is going down")),
+            },
+        };
+        let failed = reply.is_err();
+        // After a failure of the store nothing later may be acknowledged.
+        if acks.send(reply).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+fn ack(key: &AttemptKey, ingested: Ingested) -> v1::PointAck {
+    use v1::point_ack::Kind;
+    let (kind, seq, reason) = match ingested {
+        Ingested::Durable(seq) => (Kind::Durable, seq, String::new()),
+        Ingested::Resend(seq) => (Kind::Resend, seq, String::new()),
+        Ingested::Fenced(reason) => (Kind::Fenced, 0, reason.to_owned()),
+        Ingested::Refused(reason) => (Kind::Refused, 0, reason),
+    };
+    v1::PointAck { key: Some(key.into()), seq, kind: kind.into(), reason }
+}

@@ -1,0 +1,23 @@
+//! The coordinator: it takes in sweeps, grants their runs to workers, and stores what comes back.
+//!
+//! [`run`] is its entry; the caller owns the listener and the moment of shutdown. Inside, `actor`
+//! is one bounded inbox around `scheduler`, a value without clock or database; `ingest` writes
+//! points in groups; `grpc` is thin. It never trains, never dials a worker, and never starts a
+//! command that a client named.
+
+mod actor;
+mod args;
+mod auth;
+mod clock;
+mod config;
+mod error;
+mod grpc;
+mod ingest;
+mod scheduler;
+mod serve;
+
+pub use args::{CoordinatorArgs, main};
+pub use auth::access_path;
+pub use config::Config;
+pub use error::CoordinatorError;
+pub use serve::{Coordinator, bind, run};

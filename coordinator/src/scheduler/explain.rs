@@ -1,0 +1,90 @@
+//! Why a run stands where it stands, in sentences.
+
+use std::time::Duration;
+
+use sweep_spec::{attempt::RunState, id::RunId, run::RunRole};
+
+use super::{Scheduler, state::RunEntry};
+
+impl Scheduler {
+    /// Sentences about a run, the decisive one first.
+    pub(crate) fn explain(&self, now: Duration, id: &RunId) -> Option<Vec<String>> {
+        let &index = self.index.get(id)?;
+        let run = &self.runs[index];
+        let reason = run.reason.clone().unwrap_or_else(|| "no reason is kept".to_owned());
+        let mut lines = match run.state {
+            RunState::Queued => self.explain_waiting(now, index, run),
+            RunState::Running => vec![explain_running(run)],
+            RunState::Finished => vec!["It is finished and is never trained again.".to_owned()],
+            RunState::Diverged => {
+                vec![format!("It diverged: {reason}. Its curve is kept as data.")]
+            }
+            RunState::Failed => {
+                vec![format!("It failed: {reason}. `sweep retry` gives it a fresh budget.")]
+            }
+            RunState::Cancelled => vec![
+                "It was cancelled. Submitting its sweep again, or `sweep retry`, queues it."
+                    .to_owned(),
+            ],
+        };
+        let failures = run.failures;
+        if failures.program + failures.infrastructure > 0 {
+            lines.push(format!(
+                "Failures so far: {} of the program, {} of machines, {} in a row without a newer \
+                 checkpoint.",
+                failures.program, failures.infrastructure, failures.without_checkpoint
+            ));
+        }
+        Some(lines)
+    }
+
+    fn explain_waiting(&self, now: Duration, index: usize, run: &RunEntry) -> Vec<String> {
+        let online = self.workers.values().filter(|worker| worker.takes_runs()).count();
+        let mut lines = Vec::new();
+        if run.not_before > now {
+            let wait = (run.not_before - now).as_secs() + 1;
+            lines.push(format!("It waits {wait} s more after a failure."));
+        }
+        let checks: Vec<usize> = run
+            .sweeps
+            .iter()
+            .filter(|(_, role)| *role == RunRole::Check)
+            .filter_map(|&(number, _)| {
+                let members = &self.sweeps[number].members;
+                let open = members
+                    .iter()
+                    .filter(|(other, role)| {
+                        *role == RunRole::Fit && !self.runs[*other].state.is_ended()
+                    })
+                    .count();
+                (open > 0).then_some(open)
+            })
+            .collect();
+        if let Some(open) = checks.first() {
+            lines.push(format!("It is a check run: {open} runs of the fit must end first."));
+        }
+        if online == 0 {
+            lines.push("No worker is online; hint: start one with `sweep worker`.".to_owned());
+        } else if let Some(ahead) = self.queue.iter().position(|&other| other == index) {
+            let longer = self.queue[..ahead]
+                .iter()
+                .filter(|&&other| self.runs[other].state == RunState::Queued)
+                .count();
+            lines.push(format!("Every slot is busy; {longer} longer runs are ahead of it."));
+        }
+        if lines.is_empty() {
+            lines.push("It waits for its turn.".to_owned());
+        }
+        lines
+    }
+}
+
+fn explain_running(run: &RunEntry) -> String {
+    match &run.live {
+        Some(live) => format!(
+            "Attempt {} is at step {} of {} on worker {} ({}).",
+            run.attempts, live.step, run.config.steps, live.worker, live.device_name
+        ),
+        None => "It is about to start.".to_owned(),
+    }
+}

@@ -1,0 +1,295 @@
+//! Which run goes where: a value that turns events into actions.
+//!
+//! It reads no clock, no database and no random source; the same events give the same actions. The
+//! actor around it stores and sends what it decides, in that order. What is here is what the store
+//! says, plus who is online.
+
+mod explain;
+mod lease;
+mod order;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use sweep_spec::{
+    attempt::{AttemptKey, Device, Ending, RunState, Slot},
+    id::{RunId, SweepId},
+    run::RunRole,
+};
+use sweep_store::{AttemptStatus, EndRow, SavedRun, StateRow};
+
+pub(crate) use state::{Live, RunEntry, Scheduler, WorkerView};
+
+/// A heartbeat at least this often.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Right of a worker to its attempts since its last heartbeat: four missed beats.
+pub(crate) const LEASE: Duration = Duration::from_secs(20);
+
+/// Grants of one cycle at most, so that a cycle stays short whatever waits; the rest is granted in
+/// the next one.
+pub(crate) const GRANTS_MAX: usize = 256;
+
+/// Failures of the trainer or the run: what fails three times fails again.
+const FAILURES_PROGRAM_MAX: u32 = 3;
+
+/// Failures of machines: a preemption is not the run's fault.
+const FAILURES_INFRASTRUCTURE_MAX: u32 = 100;
+
+/// Failed attempts in a row that left no newer checkpoint: no progress.
+const FAILURES_WITHOUT_CHECKPOINT_MAX: u32 = 3;
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// Time went by.
+    Tick,
+    /// A sweep was handed in, or is loaded after a start; its runs are as the store has them.
+    Sweep { id: SweepId, members: Vec<(RunId, RunRole)>, runs: Vec<SavedRun>, cancelled: bool },
+    /// A sweep is given up.
+    Cancel(SweepId),
+    /// Failed and cancelled runs get a fresh budget.
+    Retry(Vec<RunId>),
+    /// A worker is there, with what it holds and what the store says of each.
+    Join(Joined),
+    /// A worker opened its life line.
+    SessionOpened { worker: String },
+    /// A worker's life line broke; its leases go on.
+    SessionClosed { worker: String },
+    /// A sign of life.
+    Beat(Beat),
+    /// A grant went out as this directive.
+    Sent { key: AttemptKey, sequence: u64 },
+    /// The store refused a grant: its run has moved on.
+    GrantRefused { key: AttemptKey },
+    /// An attempt ended, and every point of it is durable.
+    Ended(Ended),
+    /// A checkpoint was committed.
+    Checkpoint { key: AttemptKey },
+    /// An operator wants a worker to leave.
+    Drain { worker: String },
+}
+
+/// A worker that joins.
+#[derive(Clone, Debug)]
+pub(crate) struct Joined {
+    pub(crate) worker: String,
+    pub(crate) host: String,
+    pub(crate) incarnation: u64,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) held: Vec<Held>,
+}
+
+/// An attempt that a joining worker holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) key: AttemptKey,
+    /// `None` when it has ended.
+    pub(crate) slot: Option<u32>,
+    /// What the store says of it.
+    pub(crate) status: Option<AttemptStatus>,
+}
+
+/// A heartbeat.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Beat {
+    pub(crate) worker: String,
+    pub(crate) incarnation: u64,
+    pub(crate) received: u64,
+    pub(crate) running: Vec<Running>,
+    pub(crate) ended: Vec<AttemptKey>,
+    pub(crate) free_slots: Vec<u32>,
+    pub(crate) draining: bool,
+    pub(crate) devices: Vec<Device>,
+}
+
+/// An attempt that holds a slot.
+#[derive(Clone, Debug)]
+pub(crate) struct Running {
+    pub(crate) key: AttemptKey,
+    pub(crate) step: u64,
+    pub(crate) tokens_per_second: Option<f64>,
+}
+
+/// The end of an attempt as its worker reports it.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended {
+    pub(crate) key: AttemptKey,
+    pub(crate) ending: Ending,
+    pub(crate) resume_step: u64,
+    pub(crate) seconds: Option<f64>,
+    pub(crate) peak_memory_bytes: Option<u64>,
+    pub(crate) points_thinned: u64,
+}
+
+/// What is to be done, in this order: store, then send.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Action {
+    /// Store the end of an attempt.
+    End(EndRow),
+    /// Store a state.
+    SetState(StateRow),
+    /// Store that a sweep is given up.
+    MarkSweep { sweep: SweepId, cancelled: bool },
+    /// Store a grant, then send it.
+    Grant(Grant),
+    /// Answer a joining worker.
+    Verdict { key: AttemptKey, verdict: Verdict },
+    /// Tell a worker to stop an attempt.
+    Kill { worker: String, key: AttemptKey, reason: String },
+    /// Tell a worker to leave.
+    Drain { worker: String, reason: String },
+}
+
+/// A decision that opens an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    pub(crate) key: AttemptKey,
+    pub(crate) worker: String,
+    pub(crate) incarnation: u64,
+    pub(crate) slot: u32,
+    pub(crate) device_id: String,
+    pub(crate) device_name: String,
+    pub(crate) backend: String,
+}
+
+/// The answer to an attempt that a joining worker holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Go on.
+    Keep,
+    /// Its end is known.
+    Done,
+    /// Stop.
+    Kill(&'static str),
+}
+
+impl Scheduler {
+    /// Takes in an event at a moment of the coordinator's monotonic clock.
+    pub(crate) fn on_event(&mut self, now: Duration, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Tick => self.expire(now, &mut actions),
+            Event::Sweep { id, members, runs, cancelled } => {
+                self.add_sweep(now, id, members, runs, cancelled);
+            }
+            Event::Cancel(sweep) => self.cancel(&sweep, &mut actions),
+            Event::Retry(runs) => self.retry(&runs, &mut actions),
+            Event::Join(joined) => self.join(now, joined, &mut actions),
+            Event::SessionOpened { worker } => self.set_session(&worker, true),
+            Event::SessionClosed { worker } => self.set_session(&worker, false),
+            Event::Beat(beat) => self.beat(now, beat, &mut actions),
+            Event::Sent { key, sequence } => self.sent(&key, sequence),
+            Event::GrantRefused { key } => self.grant_refused(&key),
+            Event::Ended(ended) => self.ended(now, ended, &mut actions),
+            Event::Checkpoint { key } => self.checkpoint(&key),
+            Event::Drain { worker } => self.drain(&worker, &mut actions),
+        }
+        self.place(now, &mut actions);
+        actions
+    }
+
+    fn cancel(&mut self, sweep: &SweepId, actions: &mut Vec<Action>) {
+        let Some(entry) = self.sweeps.iter_mut().find(|entry| entry.id == *sweep) else { return };
+        if !entry.cancelled {
+            entry.cancelled = true;
+            actions.push(Action::MarkSweep { sweep: sweep.clone(), cancelled: true });
+        }
+        let members: Vec<usize> = entry.members.iter().map(|&(run, _)| run).collect();
+        for index in members {
+            if self.is_wanted(index) {
+                continue;
+            }
+            let run = &mut self.runs[index];
+            match (&mut run.live, run.state) {
+                (Some(live), _) if !live.stopping => {
+                    live.stopping = true;
+                    actions.push(Action::Kill {
+                        worker: live.worker.clone(),
+                        key: AttemptKey { run: run.id.clone(), number: run.attempts },
+                        reason: "cancelled".to_owned(),
+                    });
+                }
+                (None, RunState::Queued) => {
+                    self.set_state(index, RunState::Cancelled, Some("cancelled".to_owned()));
+                    actions.push(self.state_row(index));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn retry(&mut self, runs: &[RunId], actions: &mut Vec<Action>) {
+        for id in runs {
+            let Some(&index) = self.index.get(id) else { continue };
+            if !matches!(self.runs[index].state, RunState::Failed | RunState::Cancelled) {
+                continue;
+            }
+            self.runs[index].failures = sweep_store::Failures::default();
+            self.runs[index].not_before = Duration::ZERO;
+            self.set_state(index, RunState::Queued, None);
+            actions.push(self.state_row(index));
+            // Whoever retries a run of a sweep that was given up wants the sweep again.
+            for (number, _) in self.runs[index].sweeps.clone() {
+                if self.sweeps[number].cancelled && !self.is_wanted(index) {
+                    self.sweeps[number].cancelled = false;
+                    let sweep = self.sweeps[number].id.clone();
+                    actions.push(Action::MarkSweep { sweep, cancelled: false });
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, now: Duration, ended: Ended, actions: &mut Vec<Action>) {
+        let Some(index) = self.live_index(&ended.key) else { return };
+        self.learn(index, &ended);
+        self.end_attempt(now, index, EndFacts::Reported(ended), actions);
+    }
+
+    fn checkpoint(&mut self, key: &AttemptKey) {
+        if let Some(index) = self.live_index(key) {
+            let run = &mut self.runs[index];
+            run.failures.without_checkpoint = 0;
+            run.checkpoint_worker = run.live.as_ref().map(|live| live.worker.clone());
+        }
+    }
+
+    fn sent(&mut self, key: &AttemptKey, sequence: u64) {
+        if let Some(index) = self.live_index(key)
+            && let Some(live) = &mut self.runs[index].live
+        {
+            live.sent_as = Some(sequence);
+        }
+    }
+
+    fn grant_refused(&mut self, key: &AttemptKey) {
+        if let Some(index) = self.live_index(key) {
+            self.release(index);
+            let run = &mut self.runs[index];
+            run.live = None;
+            run.attempts -= 1;
+            self.set_state(index, RunState::Queued, None);
+        }
+    }
+
+    fn drain(&mut self, worker: &str, actions: &mut Vec<Action>) {
+        if let Some(entry) = self.workers.get_mut(worker)
+            && !entry.draining
+        {
+            entry.draining = true;
+            let reason = "drained by an operator".to_owned();
+            actions.push(Action::Drain { worker: worker.to_owned(), reason });
+        }
+    }
+}
+
+/// Who says that an attempt is over.
+pub(crate) enum EndFacts {
+    /// Its worker.
+    Reported(Ended),
+    /// Nobody: the worker is silent or no longer knows it.
+    Lost(&'static str),
+}

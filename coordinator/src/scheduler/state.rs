@@ -1,0 +1,273 @@
+//! What the scheduler knows, and the small steps by which it changes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use sweep_spec::{
+    attempt::{AttemptKey, Device, RunState, Slot},
+    cost::CostModel,
+    id::{RunId, SweepId},
+    run::{RunConfig, RunRole},
+};
+use sweep_store::{Failures, SavedRun, StateRow};
+
+use super::{Action, LEASE};
+
+/// The scheduler. Indices into `runs` and `sweeps` never change: nothing is ever removed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scheduler {
+    pub(super) runs: Vec<RunEntry>,
+    pub(super) index: HashMap<RunId, usize>,
+    pub(super) sweeps: Vec<SweepEntry>,
+    pub(super) workers: BTreeMap<String, WorkerEntry>,
+    pub(super) cost: CostModel,
+    /// Runs that wait, longest first; made again when `stale`.
+    pub(super) queue: Vec<usize>,
+    /// The queue's order or members are out of date.
+    pub(super) stale: bool,
+}
+
+/// A run.
+#[derive(Clone, Debug)]
+pub(crate) struct RunEntry {
+    pub(crate) id: RunId,
+    pub(crate) config: RunConfig,
+    pub(crate) state: RunState,
+    pub(crate) attempts: u32,
+    pub(crate) failures: Failures,
+    pub(crate) reason: Option<String>,
+    pub(crate) checkpoint_worker: Option<String>,
+    pub(crate) live: Option<Live>,
+    /// No grant before this moment: back-off after a failure.
+    pub(crate) not_before: Duration,
+    /// The sweeps it belongs to, and what it is for in each.
+    pub(super) sweeps: Vec<(usize, RunRole)>,
+}
+
+/// A live attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Live {
+    pub(crate) worker: String,
+    /// The slot it holds; `None` once it has ended on the worker and only its report is missing.
+    pub(crate) slot: Option<u32>,
+    pub(crate) device_name: String,
+    /// The directive that carried the grant; 0 for one that the worker named itself.
+    pub(crate) sent_as: Option<u64>,
+    /// A kill is under way.
+    pub(crate) stopping: bool,
+    pub(crate) step: u64,
+    pub(crate) tokens_per_second: Option<f64>,
+}
+
+/// A sweep.
+#[derive(Clone, Debug)]
+pub(crate) struct SweepEntry {
+    pub(crate) id: SweepId,
+    pub(crate) cancelled: bool,
+    pub(crate) members: Vec<(usize, RunRole)>,
+}
+
+/// A worker that is known since the start.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerEntry {
+    pub(crate) host: String,
+    pub(crate) incarnation: u64,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) slots: Vec<SlotEntry>,
+    /// Its leases end at this moment unless it beats; `None` once they have.
+    pub(crate) expires: Option<Duration>,
+    pub(crate) last_beat: Option<Duration>,
+    /// Its life line is open.
+    pub(crate) session: bool,
+    pub(crate) draining: bool,
+}
+
+/// A slot of a worker.
+#[derive(Clone, Debug)]
+pub(crate) struct SlotEntry {
+    pub(crate) slot: Slot,
+    /// The worker said that it can take a run, and none was granted since.
+    pub(crate) ready: bool,
+    /// The run whose attempt holds it.
+    pub(crate) holder: Option<usize>,
+}
+
+/// A worker as lists show it.
+pub(crate) type WorkerView = WorkerEntry;
+
+impl WorkerEntry {
+    pub(super) fn expected(now: Duration, incarnation: u64) -> Self {
+        Self {
+            host: String::new(),
+            incarnation,
+            devices: Vec::new(),
+            slots: Vec::new(),
+            expires: Some(now + LEASE),
+            last_beat: None,
+            session: false,
+            draining: false,
+        }
+    }
+
+    pub(super) fn slot_mut(&mut self, index: u32) -> Option<&mut SlotEntry> {
+        self.slots.iter_mut().find(|entry| entry.slot.index == index)
+    }
+
+    pub(crate) fn device_of(&self, slot: &Slot) -> Option<&Device> {
+        self.devices.iter().find(|device| device.id == slot.device_id)
+    }
+}
+
+impl Scheduler {
+    /// One that starts with this cost model.
+    pub(crate) fn new(cost: CostModel) -> Self {
+        Self { cost, ..Self::default() }
+    }
+
+    pub(crate) fn cost(&self) -> &CostModel {
+        &self.cost
+    }
+
+    pub(crate) fn run(&self, id: &RunId) -> Option<&RunEntry> {
+        self.index.get(id).map(|&index| &self.runs[index])
+    }
+
+    /// The run of an index that a slot names as its holder.
+    pub(crate) fn run_at(&self, index: usize) -> &RunEntry {
+        &self.runs[index]
+    }
+
+    pub(crate) fn workers(&self) -> &BTreeMap<String, WorkerEntry> {
+        &self.workers
+    }
+
+    /// The runs of a sweep with what they are for.
+    pub(crate) fn members(&self, id: &SweepId) -> Vec<(&RunEntry, RunRole)> {
+        let sweep = self.sweeps.iter().find(|entry| entry.id == *id);
+        sweep.map_or_else(Vec::new, |sweep| {
+            sweep.members.iter().map(|&(run, role)| (&self.runs[run], role)).collect()
+        })
+    }
+
+    pub(super) fn add_sweep(
+        &mut self,
+        now: Duration,
+        id: SweepId,
+        members: Vec<(RunId, RunRole)>,
+        runs: Vec<SavedRun>,
+        cancelled: bool,
+    ) {
+        for run in runs {
+            self.add_run(now, run);
+        }
+        let number = self.sweeps.iter().position(|entry| entry.id == id).unwrap_or_else(|| {
+            self.sweeps.push(SweepEntry { id, cancelled, members: Vec::new() });
+            self.sweeps.len() - 1
+        });
+        self.sweeps[number].cancelled = cancelled;
+        for (run, role) in members {
+            let Some(&index) = self.index.get(&run) else { continue };
+            if self.runs[index].sweeps.iter().all(|(other, _)| *other != number) {
+                self.runs[index].sweeps.push((number, role));
+                self.sweeps[number].members.push((index, role));
+            }
+            // A run that was to be stopped is wanted again: it stops, and goes on as queued.
+        }
+        self.stale = true;
+    }
+
+    /// Adds a run as the store has it. Of a known one only what a submission can change is taken:
+    /// that a cancelled run waits again.
+    fn add_run(&mut self, now: Duration, saved: SavedRun) {
+        if let Some(&index) = self.index.get(&saved.id) {
+            let run = &mut self.runs[index];
+            if run.live.is_none() && run.state == RunState::Cancelled {
+                run.failures = saved.failures;
+                run.state = saved.state;
+                run.reason = None;
+            }
+            return;
+        }
+        let live = saved.live.map(|live| {
+            // Whoever held it has one full term to come back.
+            self.workers
+                .entry(live.worker.clone())
+                .or_insert_with(|| WorkerEntry::expected(now, live.incarnation));
+            Live {
+                worker: live.worker,
+                slot: None,
+                device_name: live.device_name,
+                sent_as: None,
+                stopping: false,
+                step: 0,
+                tokens_per_second: None,
+            }
+        });
+        self.index.insert(saved.id.clone(), self.runs.len());
+        self.runs.push(RunEntry {
+            id: saved.id,
+            config: saved.config,
+            state: saved.state,
+            attempts: saved.attempts,
+            failures: saved.failures,
+            reason: None,
+            checkpoint_worker: saved.checkpoint_worker,
+            live,
+            not_before: Duration::ZERO,
+            sweeps: Vec::new(),
+        });
+    }
+
+    /// The run of a live attempt with this very number.
+    pub(super) fn live_index(&self, key: &AttemptKey) -> Option<usize> {
+        let &index = self.index.get(&key.run)?;
+        let run = &self.runs[index];
+        (run.live.is_some() && run.attempts == key.number).then_some(index)
+    }
+
+    /// Whether a sweep that is not given up contains the run.
+    pub(super) fn is_wanted(&self, index: usize) -> bool {
+        self.runs[index].sweeps.iter().any(|&(number, _)| !self.sweeps[number].cancelled)
+    }
+
+    pub(super) fn set_state(&mut self, index: usize, state: RunState, reason: Option<String>) {
+        self.runs[index].state = state;
+        self.runs[index].reason = reason;
+        self.stale = true;
+    }
+
+    pub(super) fn state_row(&self, index: usize) -> Action {
+        let run = &self.runs[index];
+        Action::SetState(StateRow {
+            run: run.id.clone(),
+            state: run.state,
+            reason: run.reason.clone(),
+            failures: run.failures,
+        })
+    }
+
+    /// Takes the slot from a run's live attempt; it is granted again once its worker says it can.
+    pub(super) fn release(&mut self, index: usize) {
+        let Some(live) = &mut self.runs[index].live else { return };
+        let Some(slot) = live.slot.take() else { return };
+        if let Some(entry) = self.workers.get_mut(&live.worker).and_then(|w| w.slot_mut(slot))
+            && entry.holder == Some(index)
+        {
+            entry.holder = None;
+            entry.ready = false;
+        }
+    }
+
+    /// Notes that a worker's life line is open, or broke.
+    pub(crate) fn set_session(&mut self, worker: &str, open: bool) {
+        if let Some(entry) = self.workers.get_mut(worker) {
+            entry.session = open;
+            if !open {
+                // What was free may be taken when it is back.
+                entry.slots.iter_mut().for_each(|slot| slot.ready = false);
+            }
+        }
+    }
+}

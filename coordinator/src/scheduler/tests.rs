@@ -1,0 +1,489 @@
+use std::collections::{HashMap, HashSet};
+
+use proptest::prelude::*;
+use sweep_spec::{
+    attempt::FailureCause,
+    cost::CostModel,
+    id::DataId,
+    run::RunConfig,
+    shape::{LmShape, Mlp, Shape},
+    training::{Decay, Optimizer, Schedule, TRAINING_REVISION},
+};
+use sweep_store::{Failures, Outcome};
+
+use super::*;
+
+fn config(width: u32, steps: u64) -> RunConfig {
+    RunConfig {
+        training_revision: TRAINING_REVISION,
+        shape: Shape::Lm(LmShape {
+            vocabulary: 256,
+            width,
+            layers: 2,
+            heads: width / 16,
+            sequence: 64,
+            mlp: Mlp::Relu2,
+        }),
+        data: "00112233445566778899aabbccddeeff".parse::<DataId>().unwrap(),
+        batch: 16,
+        steps,
+        optimizer: Optimizer {
+            learning_rate: 1e-2,
+            base_width: 64,
+            beta1: 0.9,
+            beta2: 0.95,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            clip_norm: 1.0,
+        },
+        schedule: Schedule {
+            warmup_steps: 100,
+            warmup_fraction: 0.1,
+            decay: Decay::Wsd { fraction: 0.2 },
+        },
+        seed: 1,
+        parent: None,
+    }
+}
+
+fn saved(config: &RunConfig) -> SavedRun {
+    SavedRun {
+        id: config.id(),
+        state: RunState::Queued,
+        attempts: 0,
+        config: config.clone(),
+        failures: Failures::default(),
+        checkpoint_worker: None,
+        live: None,
+    }
+}
+
+fn sweep(name: u8, members: &[(RunConfig, RunRole)]) -> Event {
+    Event::Sweep {
+        id: sweep_id(name),
+        members: members.iter().map(|(config, role)| (config.id(), *role)).collect(),
+        runs: members.iter().map(|(config, _)| saved(config)).collect(),
+        cancelled: false,
+    }
+}
+
+fn sweep_id(name: u8) -> SweepId {
+    format!("{name:032x}").parse().unwrap()
+}
+
+fn join(worker: &str, slots: u32, incarnation: u64, held: Vec<Held>) -> Event {
+    Event::Join(Joined {
+        worker: worker.into(),
+        host: "box".into(),
+        incarnation,
+        devices: vec![Device {
+            id: "cpu".into(),
+            name: "AMD EPYC".into(),
+            backend: "cpu".into(),
+            memory_bytes: None,
+            software: false,
+            refused: None,
+        }],
+        slots: (0..slots).map(|index| Slot { index, device_id: "cpu".into() }).collect(),
+        held,
+    })
+}
+
+fn beat(worker: &str, incarnation: u64, running: &[AttemptKey], free: &[u32]) -> Event {
+    Event::Beat(Beat {
+        worker: worker.into(),
+        incarnation,
+        received: u64::MAX,
+        running: running
+            .iter()
+            .map(|key| Running { key: key.clone(), step: 1, tokens_per_second: None })
+            .collect(),
+        free_slots: free.to_vec(),
+        ..Beat::default()
+    })
+}
+
+fn ended(key: &AttemptKey, ending: Ending) -> Event {
+    Event::Ended(Ended {
+        key: key.clone(),
+        ending,
+        resume_step: 0,
+        seconds: Some(1.0),
+        peak_memory_bytes: None,
+        points_thinned: 0,
+    })
+}
+
+fn failed(cause: FailureCause) -> Ending {
+    Ending::Failed { cause, reason: "it fell".into() }
+}
+
+fn grants(actions: &[Action]) -> Vec<Grant> {
+    let grant = |action: &Action| match action {
+        Action::Grant(grant) => Some(grant.clone()),
+        _ => None,
+    };
+    actions.iter().filter_map(grant).collect()
+}
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A scheduler with one worker of some slots whose session is open.
+fn with_worker(slots: u32) -> Scheduler {
+    let mut scheduler = Scheduler::new(CostModel::default());
+    scheduler.on_event(at(0), join("w", slots, 1, Vec::new()));
+    scheduler.on_event(at(0), Event::SessionOpened { worker: "w".into() });
+    scheduler
+}
+
+#[test]
+fn the_longest_run_goes_first_and_checks_go_last() {
+    let mut scheduler = with_worker(1);
+    let (short, long, check) = (config(32, 100), config(32, 900), config(64, 9000));
+    let members = [
+        (short.clone(), RunRole::Fit),
+        (check.clone(), RunRole::Check),
+        (long.clone(), RunRole::Fit),
+    ];
+    assert!(scheduler.on_event(at(0), sweep(1, &members)).is_empty());
+    let mut order = Vec::new();
+    for second in 1..4 {
+        let granted = grants(&scheduler.on_event(at(second), beat("w", 1, &[], &[0])));
+        assert_eq!(granted.len(), 1);
+        order.push(granted[0].key.run.clone());
+        // The slot is held: the same heartbeat again grants nothing.
+        let key = granted[0].key.clone();
+        scheduler.on_event(at(second), Event::Sent { key: key.clone(), sequence: 1 });
+        let again = beat("w", 1, std::slice::from_ref(&key), &[0]);
+        assert!(grants(&scheduler.on_event(at(second), again)).is_empty());
+        scheduler.on_event(at(second), ended(&key, Ending::Finished { step: 100 }));
+    }
+    assert_eq!(order, [long.id(), short.id(), check.id()]);
+}
+
+#[test]
+fn a_silent_worker_loses_its_lease_and_the_run_is_granted_anew() {
+    let mut scheduler = with_worker(1);
+    scheduler.on_event(at(0), sweep(1, &[(config(32, 100), RunRole::Fit)]));
+    let first = grants(&scheduler.on_event(at(1), beat("w", 1, &[], &[0]))).remove(0);
+    assert_eq!(first.key.number, 1);
+    assert!(scheduler.on_event(at(20), Event::Tick).is_empty());
+    let actions = scheduler.on_event(at(21), Event::Tick);
+    let Action::End(row) = &actions[0] else { panic!("{actions:?}") };
+    assert_eq!((row.outcome, row.state), (Outcome::Lost, RunState::Queued));
+    assert_eq!(row.failures.infrastructure, 1);
+    // Its own late end changes nothing, and it must join again before it gets a run.
+    assert!(
+        scheduler.on_event(at(22), ended(&first.key, Ending::Finished { step: 100 })).is_empty()
+    );
+    assert!(scheduler.on_event(at(22), beat("w", 1, &[], &[0])).is_empty());
+    scheduler.on_event(at(23), join("w", 1, 2, Vec::new()));
+    scheduler.on_event(at(23), Event::SessionOpened { worker: "w".into() });
+    let second = grants(&scheduler.on_event(at(24), beat("w", 2, &[], &[0]))).remove(0);
+    assert_eq!((second.key.run, second.key.number), (first.key.run, 2));
+}
+
+#[test]
+fn a_worker_that_comes_back_keeps_what_it_holds() {
+    let mut scheduler = with_worker(2);
+    let members = [(config(32, 100), RunRole::Fit), (config(32, 200), RunRole::Fit)];
+    scheduler.on_event(at(0), sweep(1, &members));
+    let granted = grants(&scheduler.on_event(at(1), beat("w", 1, &[], &[0, 1])));
+    assert_eq!(granted.len(), 2);
+    let live = AttemptStatus { ended: false, reported: false, current: true, last_seq: 0 };
+    let held = |grant: &Grant, status| Held { key: grant.key.clone(), slot: Some(0), status };
+    let unknown = AttemptKey { run: config(64, 1).id(), number: 9 };
+    let done = AttemptStatus { ended: true, reported: true, current: true, last_seq: 4 };
+    let list = vec![
+        held(&granted[0], Some(live)),
+        Held { key: unknown.clone(), slot: None, status: None },
+        Held {
+            key: AttemptKey { number: 1, run: config(64, 2).id() },
+            slot: None,
+            status: Some(done),
+        },
+    ];
+    let actions = scheduler.on_event(at(5), join("w", 2, 2, list));
+    let verdicts: Vec<_> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Verdict { verdict, .. } => Some(verdict.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(verdicts[0], Verdict::Keep);
+    assert!(matches!(verdicts[1], Verdict::Kill(_)));
+    assert_eq!(verdicts[2], Verdict::Done);
+    // The other attempt is not held: it is lost.
+    let lost: Vec<_> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::End(row) => Some((row.key.clone(), row.outcome)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(lost, [(granted[1].key.clone(), Outcome::Lost)]);
+}
+
+#[test]
+fn budgets_end_a_run_and_a_retry_gives_a_new_one() {
+    let mut scheduler = with_worker(1);
+    let run = config(32, 100);
+    scheduler.on_event(at(0), sweep(1, &[(run.clone(), RunRole::Fit)]));
+    let mut moment = 1;
+    for number in 1..=3 {
+        let granted = grants(&scheduler.on_event(at(moment), beat("w", 1, &[], &[0])));
+        assert_eq!(granted[0].key.number, number);
+        let actions =
+            scheduler.on_event(at(moment), ended(&granted[0].key, failed(FailureCause::Program)));
+        let Action::End(row) = &actions[0] else { panic!("{actions:?}") };
+        let expected = if number < 3 { RunState::Queued } else { RunState::Failed };
+        assert_eq!(row.state, expected);
+        // Back-off: not at once.
+        assert!(grants(&scheduler.on_event(at(moment), beat("w", 1, &[], &[0]))).is_empty());
+        moment += 10;
+    }
+    let lines = scheduler.explain(at(moment), &run.id()).unwrap();
+    assert!(lines[0].contains("3 attempts failed"), "{lines:?}");
+    let actions = scheduler.on_event(at(moment), Event::Retry(vec![run.id()]));
+    assert!(matches!(&actions[0], Action::SetState(row) if row.state == RunState::Queued));
+    assert_eq!(grants(&actions)[0].key.number, 4);
+}
+
+#[test]
+fn a_configuration_that_cannot_work_is_not_tried_again() {
+    let mut scheduler = with_worker(1);
+    scheduler.on_event(at(0), sweep(1, &[(config(32, 100), RunRole::Fit)]));
+    let granted = grants(&scheduler.on_event(at(1), beat("w", 1, &[], &[0])));
+    let ending = failed(FailureCause::Configuration);
+    let actions = scheduler.on_event(at(2), ended(&granted[0].key, ending));
+    assert!(matches!(&actions[0], Action::End(row) if row.state == RunState::Failed));
+}
+
+#[test]
+fn a_cancelled_sweep_stops_its_runs_unless_another_wants_them() {
+    let mut scheduler = with_worker(1);
+    let (shared, own, waiting) = (config(32, 900), config(32, 800), config(32, 100));
+    let first = [shared.clone(), own.clone(), waiting.clone()].map(|run| (run, RunRole::Fit));
+    scheduler.on_event(at(0), sweep(1, &first));
+    scheduler.on_event(at(0), sweep(2, &[(shared.clone(), RunRole::Fit)]));
+    let granted = grants(&scheduler.on_event(at(1), beat("w", 1, &[], &[0])));
+    assert_eq!(granted[0].key.run, shared.id());
+    let actions = scheduler.on_event(at(2), Event::Cancel(sweep_id(1)));
+    let cancelled: HashSet<RunId> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::SetState(row) => Some(row.run.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(cancelled, HashSet::from([own.id(), waiting.id()]));
+    let actions = scheduler.on_event(at(3), Event::Cancel(sweep_id(2)));
+    assert!(actions.iter().any(|action| matches!(action, Action::Kill { .. })));
+    let actions = scheduler.on_event(at(4), ended(&granted[0].key, Ending::Stopped { step: 5 }));
+    let Action::End(row) = &actions[0] else { panic!("{actions:?}") };
+    assert_eq!((row.outcome, row.state), (Outcome::Cancelled, RunState::Cancelled));
+}
+
+#[test]
+fn a_draining_worker_gets_no_run() {
+    let mut scheduler = with_worker(1);
+    let actions = scheduler.on_event(at(0), Event::Drain { worker: "w".into() });
+    assert!(matches!(&actions[0], Action::Drain { .. }));
+    scheduler.on_event(at(0), sweep(1, &[(config(32, 100), RunRole::Fit)]));
+    assert!(scheduler.on_event(at(1), beat("w", 1, &[], &[0])).is_empty());
+}
+
+/// What a simulated worker does next.
+#[derive(Clone, Debug)]
+enum Step {
+    Beat(usize),
+    Restart(usize),
+    End(usize, u8),
+    Wait(u64),
+    Cancel,
+    Submit,
+    Disconnect(usize),
+    Retry,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..3_usize).prop_map(Step::Beat),
+        1 => (0..3_usize).prop_map(Step::Restart),
+        6 => (0..8_usize, 0..6_u8).prop_map(|(which, how)| Step::End(which, how)),
+        2 => (1..15_u64).prop_map(Step::Wait),
+        1 => Just(Step::Cancel),
+        1 => Just(Step::Submit),
+        1 => (0..3_usize).prop_map(Step::Disconnect),
+        1 => Just(Step::Retry),
+    ]
+}
+
+/// The world around a scheduler: what a store would hold and what workers do.
+struct World {
+    scheduler: Scheduler,
+    now: Duration,
+    live: HashMap<RunId, Grant>,
+    attempts: HashMap<RunId, u32>,
+    states: HashMap<RunId, RunState>,
+    incarnations: [u64; 3],
+    members: Vec<(RunConfig, RunRole)>,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut members: Vec<_> =
+            (1..6).map(|steps| (config(32, steps * 100), RunRole::Fit)).collect();
+        members.push((config(64, 5000), RunRole::Check));
+        let mut world = Self {
+            scheduler: Scheduler::new(CostModel::default()),
+            now: Duration::ZERO,
+            live: HashMap::new(),
+            attempts: HashMap::new(),
+            states: members.iter().map(|(run, _)| (run.id(), RunState::Queued)).collect(),
+            incarnations: [0; 3],
+            members,
+        };
+        world.event(sweep(1, &world.members.clone()));
+        (0..3).for_each(|worker| world.restart(worker));
+        world
+    }
+
+    /// Plays an event and checks the invariants of what comes back.
+    fn event(&mut self, event: Event) {
+        let actions = self.scheduler.on_event(self.now, event);
+        let mut slots: HashSet<(String, u32)> = HashSet::new();
+        for action in &actions {
+            match action {
+                Action::End(row) => {
+                    let live = self.live.remove(&row.key.run).expect("only a live attempt ends");
+                    assert_eq!(live.key, row.key);
+                    self.states.insert(row.key.run.clone(), row.state);
+                }
+                Action::SetState(row) => {
+                    assert!(!self.live.contains_key(&row.run), "a live run changes by its end");
+                    self.states.insert(row.run.clone(), row.state);
+                }
+                Action::Grant(grant) => self.check_grant(grant, &mut slots),
+                _ => {}
+            }
+        }
+        assert!(grants(&actions).len() <= GRANTS_MAX);
+    }
+
+    fn check_grant(&mut self, grant: &Grant, slots: &mut HashSet<(String, u32)>) {
+        let run = &grant.key.run;
+        assert!(!self.live.contains_key(run), "at most one live attempt");
+        assert_eq!(self.states[run], RunState::Queued, "only a waiting run is granted");
+        let last = self.attempts.insert(run.clone(), grant.key.number).unwrap_or(0);
+        assert_eq!(grant.key.number, last + 1, "attempt numbers rise by one");
+        assert!(slots.insert((grant.worker.clone(), grant.slot)), "a slot is granted once");
+        let busy = self
+            .live
+            .values()
+            .any(|other| other.worker == grant.worker && other.slot == grant.slot);
+        assert!(!busy, "no grant on a busy slot");
+        let (_, role) = self.members.iter().find(|(config, _)| config.id() == *run).unwrap();
+        if *role == RunRole::Check {
+            let fit = self.members.iter().filter(|(_, role)| *role == RunRole::Fit);
+            let open = fit.filter(|(config, _)| !self.states[&config.id()].is_ended()).count();
+            assert_eq!(open, 0, "a check run waits for the fit");
+        }
+        self.states.insert(run.clone(), RunState::Running);
+        self.live.insert(run.clone(), grant.clone());
+    }
+
+    fn restart(&mut self, worker: usize) {
+        self.incarnations[worker] += 1;
+        let name = format!("w{worker}");
+        self.event(join(&name, 2, self.incarnations[worker], Vec::new()));
+        self.event(Event::SessionOpened { worker: name });
+    }
+
+    fn beat(&mut self, worker: usize) {
+        let name = format!("w{worker}");
+        let held: Vec<&Grant> = self.live.values().filter(|live| live.worker == name).collect();
+        let keys: Vec<AttemptKey> = held.iter().map(|grant| grant.key.clone()).collect();
+        let free: Vec<u32> =
+            (0..2).filter(|slot| held.iter().all(|grant| grant.slot != *slot)).collect();
+        self.event(beat(&name, self.incarnations[worker], &keys, &free));
+    }
+
+    fn play(&mut self, step: Step) {
+        match step {
+            Step::Beat(worker) => self.beat(worker),
+            Step::Restart(worker) => self.restart(worker),
+            Step::End(which, how) => {
+                let mut keys: Vec<_> = self.live.values().map(|live| live.key.clone()).collect();
+                keys.sort();
+                let Some(key) = keys.get(which) else { return };
+                let ending = match how {
+                    0 | 1 => Ending::Finished { step: 10 },
+                    2 => Ending::Diverged { step: 10 },
+                    3 => Ending::Stopped { step: 5 },
+                    4 => failed(FailureCause::Program),
+                    _ => failed(FailureCause::Infrastructure),
+                };
+                self.event(ended(key, ending));
+            }
+            Step::Wait(seconds) => {
+                self.now += at(seconds);
+                self.event(Event::Tick);
+            }
+            Step::Cancel => self.event(Event::Cancel(sweep_id(1))),
+            Step::Submit => {
+                let members = self.members.clone();
+                // The store queues cancelled runs when their sweep is handed in again.
+                for state in self.states.values_mut() {
+                    if *state == RunState::Cancelled {
+                        *state = RunState::Queued;
+                    }
+                }
+                self.event(sweep(1, &members));
+            }
+            Step::Disconnect(worker) => {
+                self.event(Event::SessionClosed { worker: format!("w{worker}") });
+            }
+            Step::Retry => {
+                let runs = self.states.keys().cloned().collect();
+                self.event(Event::Retry(runs));
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn invariants_hold_after_every_event_and_everything_ends(
+        steps in prop::collection::vec(step(), 0..120),
+    ) {
+        let mut world = World::new();
+        for step in steps {
+            world.play(step);
+        }
+        // With faults off, every run that is wanted ends.
+        world.play(Step::Submit);
+        (0..3).for_each(|worker| world.restart(worker));
+        for _ in 0..200 {
+            world.play(Step::Wait(4));
+            (0..3).for_each(|worker| world.beat(worker));
+            world.play(Step::End(0, 0));
+        }
+        let open: Vec<_> = world.states.iter().filter(|(_, state)| !state.is_ended()).collect();
+        prop_assert!(open.is_empty(), "{open:?}");
+    }
+
+    #[test]
+    fn the_same_events_give_the_same_actions(steps in prop::collection::vec(step(), 0..60)) {
+        let (mut one, mut two) = (World::new(), World::new());
+        for step in steps {
+            one.play(step.clone());
+            two.play(step);
+            prop_assert_eq!(&one.attempts, &two.attempts);
+            prop_assert_eq!(&one.states, &two.states);
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! From a configuration and a listener to a served coordinator, and its orderly end.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use sweep_proto::{
+    MESSAGE_BYTES_MAX,
+    access::Access,
+    v1::{control_server::ControlServer, work_server::WorkServer},
+};
+use sweep_store::Store;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    service::interceptor::InterceptedService,
+    transport::{Server, server::Connected},
+};
+
+use crate::{
+    actor::Actor,
+    auth::{Gate, access_path, make_access},
+    clock::Clock,
+    config::Config,
+    error::CoordinatorError,
+    grpc::{ControlService, Shared, WorkService},
+    ingest::{Ingest, Latest},
+};
+
+/// Pings on idle connections; a half-open one is found within 25 s.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Wait for the answer to a ping.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Headers of one call.
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+
+/// Calls of one connection at a time: a worker has two streams and a unary call or two.
+const STREAMS_MAX: u32 = 64;
+
+/// Connections in all, and from one address.
+const CONNECTIONS_MAX: usize = 4096;
+const CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
+
+/// Time for open streams after the shutdown; workers hold theirs for ever.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Binds a listener. Plain text stays on the machine: other addresses are refused.
+///
+/// # Errors
+/// [`CoordinatorError`]: no address, not a loopback address, or the port is in use.
+pub async fn bind(address: &str) -> Result<TcpListener, CoordinatorError> {
+    let text = if address.parse::<u16>().is_ok() {
+        format!("127.0.0.1:{address}")
+    } else {
+        address.replacen("localhost:", "127.0.0.1:", 1)
+    };
+    let address: SocketAddr =
+        text.parse().map_err(|_| CoordinatorError::Address(address.to_owned()))?;
+    if !address.ip().is_loopback() {
+        return Err(CoordinatorError::NotLoopback(address));
+    }
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => CoordinatorError::PortInUse(address),
+        _ => CoordinatorError::Listen { address, source },
+    })
+}
+
+/// Opens the store and serves until `shutdown` ends.
+///
+/// # Errors
+/// [`CoordinatorError`] when it cannot start, or the network or the store fails at the end.
+pub async fn run(
+    config: Config,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), CoordinatorError> {
+    Coordinator::prepare(config, listener).await?.serve(shutdown).await
+}
+
+/// A coordinator that has its store and its access file and does not serve yet. Connections made
+/// from now on wait in the listener.
+#[derive(Debug)]
+pub struct Coordinator {
+    config: Config,
+    store: Store,
+    listener: TcpListener,
+    access: Access,
+}
+
+impl Coordinator {
+    /// Opens the store and writes the access file.
+    ///
+    /// # Errors
+    /// [`CoordinatorError`] names what is in the way.
+    pub async fn prepare(config: Config, listener: TcpListener) -> Result<Self, CoordinatorError> {
+        let local = listener.local_addr().map_err(|error| {
+            CoordinatorError::Serve(format!("the listener has no address: {error}"))
+        })?;
+        if !local.ip().is_loopback() {
+            return Err(CoordinatorError::NotLoopback(local));
+        }
+        // The store first: a second coordinator must not replace the access file of the first.
+        let store = Store::open(&config.store).await?;
+        let access = make_access(&config.state, local)?;
+        Ok(Self { config, store, listener, access })
+    }
+
+    /// Address and token.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// The file they are in.
+    #[must_use]
+    pub fn access_file(&self) -> PathBuf {
+        access_path(&self.config.state)
+    }
+
+    /// The folder of that file.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        &self.config.state
+    }
+
+    /// Serves until `shutdown` ends; then what came in is committed and the store is closed.
+    ///
+    /// # Errors
+    /// [`CoordinatorError`] when the store cannot be read or the network fails.
+    pub async fn serve(
+        self,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), CoordinatorError> {
+        let clock = Clock::start();
+        let latest = Latest::default();
+        let (actor, handle) = Actor::load(self.store.clone(), clock).await?;
+        let actor = tokio::spawn(actor.run());
+        let (ingest, writer) = Ingest::start(self.store.clone(), latest.clone());
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let shared = Shared {
+            store: self.store.clone(),
+            actor: handle,
+            ingest,
+            latest,
+            clock,
+            address: self.config.store.clone(),
+            stopped: stopped.clone(),
+        };
+        let gate = Gate::new(&self.access);
+        let server = router(shared, gate)
+            .serve_with_incoming_shutdown(accept(self.listener), ended(stopped.clone()));
+        tracing::info!(address = self.access.address, store = self.config.store, "serving");
+        let mut server = std::pin::pin!(server);
+        let result = tokio::select! {
+            result = &mut server => result,
+            () = shutdown => {
+                stop.send_replace(true);
+                // Streams end by themselves; a client that holds one open is cut off.
+                timeout(GRACE, &mut server).await.unwrap_or(Ok(()))
+            }
+        };
+        stop.send_replace(true);
+        let _ = timeout(GRACE, writer).await;
+        let _ = timeout(GRACE, actor).await;
+        self.store.close().await?;
+        tracing::info!("the store is closed");
+        result.map_err(|error| CoordinatorError::Serve(error.to_string()))
+    }
+}
+
+async fn ended(mut stopped: tokio::sync::watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is an end too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+fn router(shared: Shared, gate: Gate) -> tonic::transport::server::Router {
+    let control = ControlServer::new(ControlService::new(shared.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let work = WorkServer::new(WorkService::new(shared))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .max_concurrent_streams(STREAMS_MAX)
+        .accept_http1(false)
+        .tcp_nodelay(true)
+        .add_service(InterceptedService::new(control, gate.clone()))
+        .add_service(InterceptedService::new(work, gate))
+}
+
+/// Open connections by address.
+type PerAddress = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// Accepts connections within the limits: at the first one accepting waits, at the second the new
+/// connection is closed.
+fn accept(listener: TcpListener) -> ReceiverStream<io::Result<Guarded>> {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let all = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let per_address = PerAddress::default();
+        loop {
+            let Ok(permit) = all.clone().acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                () = sender.closed() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let Some(count) = Count::take(&per_address, peer.ip()) else {
+                        tracing::warn!(%peer, "too many connections from one address");
+                        continue;
+                    };
+                    // Small messages must not wait for each other.
+                    let _ = stream.set_nodelay(true);
+                    let guarded = Guarded { stream, _permit: permit, _count: count };
+                    if sender.send(Ok(guarded)).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    // Too many open files, most likely: let some close.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+/// One connection in the count of its address.
+struct Count {
+    map: PerAddress,
+    address: IpAddr,
+}
+
+impl Count {
+    fn take(map: &PerAddress, address: IpAddr) -> Option<Self> {
+        let mut counts = map.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        // Workers and commands of this machine share the loopback address.
+        let most =
+            if address.is_loopback() { CONNECTIONS_MAX } else { CONNECTIONS_PER_ADDRESS_MAX };
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        drop(counts);
+        Some(Self { map: map.clone(), address })
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        let mut counts = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// A connection that gives its place back when it is dropped.
+struct Guarded {
+    stream: TcpStream,
+    _permit: OwnedSemaphorePermit,
+    _count: Count,
+}
+
+impl Connected for Guarded {
+    type ConnectInfo = <TcpStream as Connected>::ConnectInfo;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

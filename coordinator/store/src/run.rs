@@ -1,0 +1,351 @@
+//! Runs: what a scheduler loads, what lists show, and changes of state.
+
+use sqlx::{Row as _, sqlite::SqliteRow};
+use sweep_spec::{
+    attempt::RunState,
+    id::{RunId, SweepId},
+    run::{Run, RunRole},
+};
+
+use crate::{
+    error::StoreError,
+    point::value_of,
+    record::{Facts, Failures, LiveAttempt, RunRecord, Saved, SavedRun, SavedSweep, StateRow},
+    sqlite::Sqlite,
+};
+
+/// SQLite's integers are signed. Counts stay far below 2^63; one beyond it stays there.
+pub(crate) fn int(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A count that was written by [`int`].
+pub(crate) fn count(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+pub(crate) fn role_name(role: RunRole) -> &'static str {
+    match role {
+        RunRole::Fit => "fit",
+        RunRole::Check => "check",
+    }
+}
+
+pub(crate) fn role(name: &str) -> Result<RunRole, StoreError> {
+    match name {
+        "fit" => Ok(RunRole::Fit),
+        "check" => Ok(RunRole::Check),
+        _ => Err(StoreError::Damaged { what: "role", value: name.to_owned() }),
+    }
+}
+
+pub(crate) fn state(name: &str) -> Result<RunState, StoreError> {
+    RunState::from_name(name)
+        .ok_or_else(|| StoreError::Damaged { what: "state", value: name.to_owned() })
+}
+
+pub(crate) fn run_id(text: String) -> Result<RunId, StoreError> {
+    text.parse().map_err(|_| StoreError::Damaged { what: "run id", value: text })
+}
+
+/// What a scheduler loads of a run.
+macro_rules! saved_columns {
+    () => {
+        "SELECT run.id, run.state, run.attempts, run.run_json, run.failures_program, \
+             run.failures_infrastructure, run.failures_without_checkpoint, \
+             (SELECT worker.id FROM checkpoint JOIN worker USING (worker_no) \
+              WHERE checkpoint.run_no = run.run_no ORDER BY checkpoint.step DESC LIMIT 1) \
+              AS checkpoint_worker, \
+             live.slot, live.incarnation, live.device_name, worker.id AS worker \
+         FROM run \
+         LEFT JOIN attempt live ON live.run_no = run.run_no AND live.outcome IS NULL \
+         LEFT JOIN worker ON worker.worker_no = live.worker_no "
+    };
+}
+
+/// What lists show of a run; the sweep's part is joined before it.
+macro_rules! record_columns {
+    () => {
+        "run.*, \
+         (SELECT sum(measured_seconds) FROM attempt WHERE attempt.run_no = run.run_no) AS seconds, \
+         (SELECT sum(points_thinned) FROM attempt WHERE attempt.run_no = run.run_no) AS thinned, \
+         (SELECT max(peak_memory_bytes) FROM attempt WHERE attempt.run_no = run.run_no) AS peak, \
+         (SELECT max(step) FROM checkpoint WHERE checkpoint.run_no = run.run_no) AS checkpoint_step, \
+         last.device_id, last.device_name, last.backend, worker.id AS worker, worker.host \
+         FROM run \
+         LEFT JOIN attempt last ON last.run_no = run.run_no AND last.number = run.attempts \
+         LEFT JOIN worker ON worker.worker_no = last.worker_no "
+    };
+}
+
+impl Sqlite {
+    pub(crate) async fn load(&self) -> Result<Saved, StoreError> {
+        let failed = |error| self.failed(error);
+        let rows = sqlx::query(concat!(saved_columns!(), "ORDER BY run.run_no"))
+            .fetch_all(&self.reader)
+            .await
+            .map_err(failed)?;
+        let mut saved = Saved::default();
+        for row in &rows {
+            saved.runs.push(self.saved_run(row)?);
+        }
+        drop(rows);
+        let rows = sqlx::query(
+            "SELECT sweep.id, sweep.cancelled, run.id, sweep_run.role FROM sweep \
+             JOIN sweep_run USING (sweep_no) JOIN run USING (run_no) \
+             ORDER BY sweep.sweep_no, sweep_run.position",
+        )
+        .fetch_all(&self.reader)
+        .await
+        .map_err(failed)?;
+        for row in &rows {
+            let read = || -> Result<(String, bool, String, String), sqlx::Error> {
+                Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
+            };
+            let (sweep, cancelled, run, role_text) = read().map_err(failed)?;
+            let member = (run_id(run)?, role(&role_text)?);
+            match saved.sweeps.last_mut() {
+                Some(last) if last.id.as_str() == sweep => last.members.push(member),
+                _ => saved.sweeps.push(SavedSweep {
+                    id: sweep_id(sweep)?,
+                    cancelled,
+                    members: vec![member],
+                }),
+            }
+        }
+        Ok(saved)
+    }
+
+    pub(crate) async fn load_runs(&self, runs: &[RunId]) -> Result<Vec<SavedRun>, StoreError> {
+        let mut saved = Vec::with_capacity(runs.len());
+        for run in runs {
+            let row = sqlx::query(concat!(saved_columns!(), "WHERE run.id = ?"))
+                .bind(run.as_str())
+                .fetch_optional(&self.reader)
+                .await
+                .map_err(|error| self.failed(error))?;
+            if let Some(row) = row {
+                saved.push(self.saved_run(&row)?);
+            }
+        }
+        Ok(saved)
+    }
+
+    fn saved_run(&self, row: &SqliteRow) -> Result<SavedRun, StoreError> {
+        let failed = |error| self.failed(error);
+        let json: String = row.try_get("run_json").map_err(failed)?;
+        let run: Run = serde_json::from_str(&json)
+            .map_err(|error| StoreError::Damaged { what: "run", value: error.to_string() })?;
+        let read = || -> Result<SavedRun, sqlx::Error> {
+            let worker: Option<String> = row.try_get("worker")?;
+            let live = match worker {
+                None => None,
+                Some(worker) => Some(LiveAttempt {
+                    worker,
+                    incarnation: count(row.try_get("incarnation")?),
+                    slot: row.try_get("slot")?,
+                    device_name: row.try_get("device_name")?,
+                }),
+            };
+            Ok(SavedRun {
+                id: run.config.id(),
+                state: RunState::Queued,
+                attempts: row.try_get("attempts")?,
+                config: run.config.clone(),
+                failures: Failures {
+                    program: row.try_get("failures_program")?,
+                    infrastructure: row.try_get("failures_infrastructure")?,
+                    without_checkpoint: row.try_get("failures_without_checkpoint")?,
+                },
+                checkpoint_worker: row.try_get("checkpoint_worker")?,
+                live,
+            })
+        };
+        let saved = read().map_err(failed)?;
+        let name: String = row.try_get("state").map_err(failed)?;
+        Ok(SavedRun { state: state(&name)?, ..saved })
+    }
+
+    pub(crate) async fn runs_page(
+        &self,
+        sweep: &SweepId,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<RunRecord>, StoreError> {
+        let rows = sqlx::query(concat!(
+            "SELECT page.position, page.role, page.budget_flops, page.tokens_requested, ",
+            record_columns!(),
+            "JOIN (SELECT sweep_run.* FROM sweep_run JOIN sweep USING (sweep_no) \
+                   WHERE sweep.id = ? AND sweep_run.position > ? \
+                   ORDER BY sweep_run.position LIMIT ?) page ON page.run_no = run.run_no \
+             ORDER BY page.position"
+        ))
+        .bind(sweep.as_str())
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&self.reader)
+        .await
+        .map_err(|error| self.failed(error))?;
+        rows.iter().map(|row| self.run_record(row)).collect()
+    }
+
+    pub(crate) async fn run(&self, run: &RunId) -> Result<RunRecord, StoreError> {
+        let row = sqlx::query(concat!(
+            "SELECT -1 AS position, NULL AS role, NULL AS budget_flops, NULL AS tokens_requested, ",
+            record_columns!(),
+            "WHERE run.id = ?"
+        ))
+        .bind(run.as_str())
+        .fetch_optional(&self.reader)
+        .await
+        .map_err(|error| self.failed(error))?
+        .ok_or_else(|| StoreError::NotFound { kind: "run", selector: run.to_string() })?;
+        self.run_record(&row)
+    }
+
+    pub(crate) async fn find_run(&self, selector: &str) -> Result<RunId, StoreError> {
+        /// Fewer digits are a typing error rather than a choice.
+        const DIGITS_MIN: usize = 4;
+        let is_hex = selector.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let mut found = Vec::new();
+        if is_hex && selector.len() >= DIGITS_MIN {
+            // A range, so that the index serves it; `g` sorts behind every digit.
+            found = sqlx::query("SELECT id FROM run WHERE id >= ?1 AND id < ?1 || 'g' LIMIT 100")
+                .bind(selector)
+                .fetch_all(&self.reader)
+                .await
+                .map_err(|error| self.failed(error))?;
+        }
+        let selector = selector.to_owned();
+        match found.as_slice() {
+            [] => Err(StoreError::NotFound { kind: "run", selector }),
+            [row] => run_id(row.try_get(0).map_err(|error| self.failed(error))?),
+            many => Err(StoreError::Ambiguous { kind: "run", selector, count: many.len() }),
+        }
+    }
+
+    pub(crate) async fn set_states(&self, rows: &[StateRow]) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        for row in rows {
+            // Never over a live attempt or a finished run.
+            sqlx::query(
+                "UPDATE run SET state = ?, reason = ?, failures_program = ?, \
+                 failures_infrastructure = ?, failures_without_checkpoint = ? \
+                 WHERE id = ? AND state IN ('queued', 'failed', 'cancelled')",
+            )
+            .bind(row.state.name())
+            .bind(&row.reason)
+            .bind(row.failures.program)
+            .bind(row.failures.infrastructure)
+            .bind(row.failures.without_checkpoint)
+            .bind(row.run.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(|error| self.failed(error))?;
+        }
+        tx.commit().await.map_err(|error| self.failed(error))
+    }
+
+    pub(crate) async fn totals(&self) -> Result<Vec<(RunState, u64)>, StoreError> {
+        let rows = sqlx::query("SELECT state, count(*) FROM run GROUP BY state")
+            .fetch_all(&self.reader)
+            .await
+            .map_err(|error| self.failed(error))?;
+        rows.iter()
+            .map(|row| {
+                let name: String = row.try_get(0).map_err(|error| self.failed(error))?;
+                let runs: i64 = row.try_get(1).map_err(|error| self.failed(error))?;
+                Ok((state(&name)?, count(runs)))
+            })
+            .collect()
+    }
+
+    fn run_record(&self, row: &SqliteRow) -> Result<RunRecord, StoreError> {
+        let failed = |error| self.failed(error);
+        let id: String = row.try_get("id").map_err(failed)?;
+        let state_text: String = row.try_get("state").map_err(failed)?;
+        let role_text: Option<String> = row.try_get("role").map_err(failed)?;
+        let (state, id) = (state(&state_text)?, run_id(id)?);
+        let role = role_text.map(|text| role(&text)).transpose()?;
+        let facts = read_facts(row).map_err(failed)?;
+        read_record(row, id, state, role, facts).map_err(failed)
+    }
+}
+
+fn sweep_id(text: String) -> Result<SweepId, StoreError> {
+    text.parse().map_err(|_| StoreError::Damaged { what: "sweep id", value: text })
+}
+
+fn read_record(
+    row: &SqliteRow,
+    id: RunId,
+    state: RunState,
+    role: Option<RunRole>,
+    facts: Facts,
+) -> Result<RunRecord, sqlx::Error> {
+    let class: Option<i64> = row.try_get("latest_class")?;
+    let thinned: Option<i64> = row.try_get("thinned")?;
+    let optional = |column: &str| -> Result<Option<u64>, sqlx::Error> {
+        Ok(row.try_get::<Option<i64>, _>(column)?.map(count))
+    };
+    Ok(RunRecord {
+        id,
+        position: row.try_get("position")?,
+        role,
+        budget_flops: row.try_get("budget_flops")?,
+        tokens_requested: row.try_get("tokens_requested")?,
+        facts,
+        run_json: row.try_get("run_json")?,
+        state,
+        attempts: row.try_get("attempts")?,
+        reason: row.try_get("reason")?,
+        latest_step: optional("latest_step")?,
+        latest_loss: match class {
+            None => None,
+            Some(class) => Some(value_of(row.try_get("latest_loss")?, class)),
+        },
+        final_validation_loss: row.try_get("final_validation_loss")?,
+        final_validation_bits_per_byte: row.try_get("final_validation_bits_per_byte")?,
+        measured_seconds: row.try_get("seconds")?,
+        points_thinned: thinned.map_or(0, count),
+        worker: row.try_get("worker")?,
+        host: row.try_get("host")?,
+        device_id: row.try_get("device_id")?,
+        device_name: row.try_get("device_name")?,
+        backend: row.try_get("backend")?,
+        peak_memory_bytes: optional("peak")?,
+        checkpoint_step: optional("checkpoint_step")?,
+    })
+}
+
+fn read_facts(row: &SqliteRow) -> Result<Facts, sqlx::Error> {
+    let number = |column: &str| -> Result<u64, sqlx::Error> { Ok(count(row.try_get(column)?)) };
+    let seed: String = row.try_get("seed")?;
+    Ok(Facts {
+        family: row.try_get("family")?,
+        n_total: number("n_total")?,
+        n_non_embedding: number("n_non_embedding")?,
+        n_with_head: number("n_with_head")?,
+        tokens: number("tokens")?,
+        unique_tokens: number("unique_tokens")?,
+        flops: row.try_get("flops")?,
+        flops_6nd: row.try_get("flops_6nd")?,
+        steps: number("steps")?,
+        batch: row.try_get("batch")?,
+        sequence: row.try_get("sequence")?,
+        width: row.try_get("width")?,
+        layers: row.try_get("layers")?,
+        heads: row.try_get("heads")?,
+        vocabulary: row.try_get("vocabulary")?,
+        mlp: row.try_get("mlp")?,
+        seed: seed.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        data_id: row.try_get("data_id")?,
+        training_revision: row.try_get("training_revision")?,
+        learning_rate: row.try_get("learning_rate")?,
+        base_width: row.try_get("base_width")?,
+        weight_decay: row.try_get("weight_decay")?,
+        warmup_steps: number("warmup_steps")?,
+        decay: row.try_get("decay")?,
+        decay_parameter: row.try_get("decay_parameter")?,
+    })
+}

@@ -1,0 +1,82 @@
+//! Why a fit was refused. A refusal is about the data or the combination of options; nothing is
+//! dropped or repaired on the way.
+
+use crate::law::Law;
+
+/// A refused fit.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FitError {
+    /// Nothing to fit.
+    #[error("there are no observations; hint: check --where and the table")]
+    Empty,
+    /// Fewer observations than the law has parameters.
+    #[error(
+        "{law} has {parameters} parameters and there are {points} observations; hint: train more \
+         runs or choose a law with fewer parameters"
+    )]
+    TooFew {
+        /// What was to be fitted.
+        law: String,
+        /// Its parameters.
+        parameters: usize,
+        /// The observations that are left after dropping and holding out.
+        points: usize,
+    },
+    /// Rows with a value that no law can use.
+    #[error("{}; hint: every N, D, C, U and loss must be a finite number above 0", .0.join("; "))]
+    BadRows(Vec<String>),
+    /// A column that the law needs is not there.
+    #[error("the law {law} needs {needed}; hint: map it with --map")]
+    MissingAxis {
+        /// The law or method.
+        law: String,
+        /// The columns in words.
+        needed: &'static str,
+    },
+    /// One value only where the law needs a spread.
+    #[error(
+        "all observations have the same {axis} ({value}); hint: a law in {axis} needs at least two values"
+    )]
+    NoSpread {
+        /// N, D, C, x or loss.
+        axis: &'static str,
+        /// The one value.
+        value: f64,
+    },
+    /// An option outside its range.
+    #[error("{option} is {value}; hint: {allowed}")]
+    BadOption {
+        /// The option.
+        option: &'static str,
+        /// What was given.
+        value: String,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+    /// More asked of an option than the data has.
+    #[error("{0}")]
+    NothingLeft(String),
+    /// No start led to finite constants.
+    #[error(
+        "no start of the {law} law led to a finite minimum over {points} observations; hint: look at \
+         the spread of N, D and loss"
+    )]
+    NoMinimum {
+        /// The law.
+        law: Law,
+        /// Observations.
+        points: usize,
+    },
+    /// Budgets or curves that give no optimum.
+    #[error("{0}")]
+    NoOptimum(String),
+}
+
+impl FitError {
+    /// Whether the options are at fault rather than the data.
+    #[must_use]
+    pub const fn is_usage(&self) -> bool {
+        matches!(self, Self::BadOption { .. } | Self::MissingAxis { .. })
+    }
+}

@@ -1,0 +1,108 @@
+//! Loss of every run while it was trained, over steps, tokens or FLOPs. Failed and diverged runs
+//! are marked where they ended, not dropped.
+
+use sweep_spec::run::RunRole;
+
+use super::{
+    CurveAxis,
+    runs::{CHECK_LEGEND, RUNS_MOST, Sizes, ends, facts, figure, loss_axis, size_legend, thinned},
+};
+use crate::{
+    figure::{Axis, Dash, Figure, Mark, Panel, Series, Shape, Style, Tone, Weight},
+    input::{CurvePoint, PlotInput, RunCurve, RunState},
+};
+
+pub(super) fn build(input: &PlotInput, axis: CurveAxis, name: &str) -> Figure {
+    let (x_axis, x): (Axis, fn(&CurvePoint) -> f64) = match axis {
+        CurveAxis::Steps => (Axis::log("optimiser steps", ""), |p| p.step),
+        CurveAxis::Tokens => (Axis::log("training tokens seen", "tokens"), |p| p.tokens),
+        CurveAxis::Flops => (Axis::log("training compute, exact", "FLOPs"), |p| p.flops),
+    };
+    let sizes = Sizes::of(&input.runs);
+    let mut panel = Panel::new(x_axis, loss_axis("loss"));
+    let mut drawn = 0;
+    let with_curves = input.runs.iter().filter(|run| !curve_of(run).is_empty());
+    let count = with_curves.clone().count();
+    for run in with_curves.clone().take(RUNS_MOST) {
+        let before = panel.series.len();
+        draw_run(&mut panel, run, &sizes, |curve| thinned(curve, count, x));
+        drawn += usize::from(panel.series.len() > before);
+    }
+    draw_entropy(&mut panel, input.entropy);
+    let mut facts = facts(input, drawn);
+    facts.runs_hidden = count - drawn;
+    let both = input.runs.iter().any(|run| !run.validation.is_empty() && !run.train.is_empty());
+    facts.notes.push(
+        if both {
+            "Strong lines: validation loss; faint lines: training loss, lowest, highest and last \
+             value of each bucket. The mark at the end of a line gives its size."
+        } else {
+            "The mark at the end of a line gives its size."
+        }
+        .to_owned(),
+    );
+    let missing = (drawn == 0).then(|| {
+        let failed = input.runs.iter().filter(|run| run.failed()).count();
+        format!("No run has a curve yet: {} runs, {failed} of them failed.", input.runs.len())
+    });
+    let description = format!(
+        "Loss of {drawn} runs against {}, both axes logarithmic, one colour and mark for each \
+         model size.",
+        panel.x.label
+    );
+    figure(name, "Loss curves", description, vec![panel], facts, missing)
+}
+
+/// Validation where there is enough of it for a line, else training.
+fn curve_of(run: &RunCurve) -> &[CurvePoint] {
+    if run.validation.len() > 1 { &run.validation } else { &run.train }
+}
+
+fn draw_run(
+    panel: &mut Panel,
+    run: &RunCurve,
+    sizes: &Sizes,
+    thin: impl Fn(&[CurvePoint]) -> Vec<[f64; 2]>,
+) {
+    let check = run.role == RunRole::Check;
+    let tone = if check { Tone::Ink } else { sizes.tone(run.n) };
+    let main = thin(curve_of(run));
+    let Some(&end) = main.last() else { return };
+    if run.validation.len() > 1 && !run.train.is_empty() {
+        let style = Style::line(tone).weight(Weight::Faint);
+        let mark = Mark::Line { points: thin(&run.train) };
+        panel.series.push(Series::new(format!("{}: training loss", run.label), style, mark));
+    }
+    let shape = if check { Shape::Star } else { sizes.shape(run.n) };
+    let style = match run.state {
+        RunState::Done | RunState::Suspect => Style::line(tone).ending(shape),
+        _ => Style::line(tone),
+    };
+    let legend = if check { CHECK_LEGEND.to_owned() } else { size_legend(run.n) };
+    panel
+        .series
+        .push(Series::new(run.label.clone(), style, Mark::Line { points: main }).legend(legend));
+    if run.failed() {
+        let word = if run.state == RunState::Diverged { "diverged" } else { "failed" };
+        let label = match &run.reason {
+            Some(reason) => format!("{}: {word}, {reason}", run.label),
+            None => format!("{}: {word}", run.label),
+        };
+        let style = Style::points(Tone::Ink, Shape::Cross).weight(Weight::Bold);
+        let mark = Mark::Points { points: vec![end] };
+        panel.series.push(Series::new(label, style, mark).legend("failed or diverged"));
+        panel.note(end, word, Tone::Ink);
+    }
+}
+
+/// The entropy of the data is the least loss that any model can have.
+fn draw_entropy(panel: &mut Panel, entropy: Option<f64>) {
+    let all = panel.series.iter().flat_map(|series| series.mark.extent());
+    if let (Some(entropy), Some([low, high])) = (entropy, ends(all.map(|p| p[0]))) {
+        let style = Style::line(Tone::Reference).dash(Dash::Dotted);
+        let mark = Mark::Line { points: vec![[low, entropy], [high, entropy]] };
+        panel
+            .series
+            .push(Series::new("entropy of the data", style, mark).legend("entropy of the data"));
+    }
+}

@@ -1,0 +1,278 @@
+//! What the figures share: how a run looks, which runs there are, the caption, and curves that
+//! are thin enough to draw.
+
+use sweep_spec::{run::RunRole, units::si};
+
+use crate::{
+    figure::{
+        Axis, Facts, Figure, Mark, Panel, RAMP_STEPS, SCHEMA, Series, Shape, Style, Tone, Weight,
+    },
+    input::{CurvePoint, PlotInput, RunCurve, RunState},
+    text::law_text,
+};
+
+/// Runs on one figure: beyond, a drawing is a smear and a page is slow. The rest is counted.
+pub(super) const RUNS_MOST: usize = 100;
+/// Buckets of a drawn curve, about two pixels each. Each keeps its lowest, highest and last
+/// value, so that no spike is lost.
+const BUCKETS: usize = 240;
+/// Buckets of all curves of a figure: about 0.2 MB of SVG. Many curves share them.
+const BUCKETS_ALL: usize = 5000;
+/// Fewer make a curve look broken.
+const BUCKETS_LEAST: usize = 24;
+/// Places along a drawn law.
+pub(super) const PLACES: usize = 80;
+
+/// The sizes of a sweep, each with its tone and shape.
+pub(super) struct Sizes(Vec<f64>);
+
+impl Sizes {
+    pub(super) fn of(runs: &[RunCurve]) -> Self {
+        let mut sizes: Vec<f64> = runs.iter().map(|run| run.n).filter(|n| n.is_finite()).collect();
+        sizes.sort_by(f64::total_cmp);
+        sizes.dedup();
+        Self(sizes)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = f64> {
+        self.0.iter().copied()
+    }
+
+    fn rank(&self, n: f64) -> usize {
+        self.0.iter().position(|size| *size >= n).unwrap_or(0)
+    }
+
+    pub(super) fn tone(&self, n: f64) -> Tone {
+        let steps = usize::from(RAMP_STEPS) - 1;
+        let place = (self.rank(n) * steps).checked_div(self.0.len().saturating_sub(1));
+        Tone::Ramp(u8::try_from(place.unwrap_or(0)).unwrap_or(RAMP_STEPS - 1))
+    }
+
+    pub(super) fn shape(&self, n: f64) -> Shape {
+        Shape::PLAIN[self.rank(n) % Shape::PLAIN.len()]
+    }
+
+    pub(super) fn points(&self, n: f64) -> Style {
+        Style::points(self.tone(n), self.shape(n))
+    }
+}
+
+/// How check runs look everywhere.
+pub(super) const CHECK: Style = Style::points(Tone::Ink, Shape::Star).weight(Weight::Bold);
+/// Their line in a legend.
+pub(super) const CHECK_LEGEND: &str = "check run, held out";
+
+/// The text of a size in a legend.
+pub(super) fn size_legend(n: f64) -> String {
+    format!("N = {}", si(n))
+}
+
+/// Runs whose final loss may be drawn, up to the limit.
+pub(super) fn finished(input: &PlotInput) -> Vec<&RunCurve> {
+    let usable = || input.runs.iter().filter(|run| run.final_loss().is_some());
+    // Check runs are what a figure is read for: they are never the ones left out.
+    let checks = usable().filter(|run| run.role == RunRole::Check);
+    let fitted = usable().filter(|run| run.role == RunRole::Fit);
+    checks.chain(fitted).take(RUNS_MOST).collect()
+}
+
+/// Final losses by size, check runs apart; `place` gives (x, y).
+pub(super) fn scatter(
+    runs: &[&RunCurve],
+    sizes: &Sizes,
+    place: impl Fn(&RunCurve) -> Option<[f64; 2]>,
+) -> Vec<Series> {
+    let mut series = Vec::new();
+    for n in sizes.iter() {
+        let points: Vec<[f64; 2]> = runs
+            .iter()
+            .filter(|run| run.n == n && run.role == RunRole::Fit)
+            .filter_map(|run| place(run))
+            .collect();
+        if !points.is_empty() {
+            let text = size_legend(n);
+            let marks = Series::new(text.clone(), sizes.points(n), Mark::Points { points });
+            series.push(marks.legend(text));
+        }
+    }
+    for run in runs.iter().filter(|run| run.role == RunRole::Check) {
+        if let Some(at) = place(run) {
+            let marks = Series::new(run.label.clone(), CHECK, Mark::Points { points: vec![at] });
+            series.push(marks.legend(CHECK_LEGEND));
+        }
+    }
+    series
+}
+
+/// The caption's facts for a figure that draws `drawn` of the runs.
+pub(super) fn facts(input: &PlotInput, drawn: usize) -> Facts {
+    let failed = input.runs.iter().filter(|run| run.failed()).count();
+    let usable = input.runs.iter().filter(|run| run.final_loss().is_some()).count();
+    let count = |state: RunState| input.runs.iter().filter(|run| run.state == state).count();
+    let mut notes = Vec::new();
+    let open = count(RunState::Waiting) + count(RunState::Running);
+    if open > 0 {
+        notes.push(format!("{open} of {} runs are not done yet.", input.runs.len()));
+    }
+    Facts {
+        runs_drawn: drawn,
+        runs_hidden: usable.saturating_sub(drawn),
+        runs_failed: failed,
+        runs_suspect: count(RunState::Suspect),
+        n_convention: input.n_convention.clone(),
+        c_convention: None,
+        law: None,
+        interval: None,
+        notes,
+    }
+}
+
+/// The same for a figure with a law over C = 6 N D.
+pub(super) fn law_facts(input: &PlotInput, drawn: usize) -> Facts {
+    Facts {
+        c_convention: Some("C = 6 N D".to_owned()),
+        law: input.fit.as_ref().map(law_text),
+        interval: input.fit.as_ref().and(input.interval.clone()),
+        ..facts(input, drawn)
+    }
+}
+
+/// A figure without data yet, or with; `missing` says which.
+pub(super) fn figure(
+    name: &str,
+    title: &str,
+    description: String,
+    panels: Vec<Panel>,
+    facts: Facts,
+    missing: Option<String>,
+) -> Figure {
+    Figure {
+        schema: SCHEMA,
+        name: name.to_owned(),
+        title: title.to_owned(),
+        description,
+        columns: panels.len().min(3),
+        panels,
+        facts,
+        missing,
+    }
+}
+
+/// Why nothing can be drawn that needs a finished run, or a law.
+pub(super) fn missing(input: &PlotInput, needs_law: bool) -> Option<String> {
+    if input.runs.is_empty() {
+        return Some("This sweep has no runs yet.".to_owned());
+    }
+    if input.runs.iter().all(|run| run.final_loss().is_none()) {
+        let failed = input.runs.iter().filter(|run| run.failed()).count();
+        let total = input.runs.len();
+        return Some(if failed == total {
+            format!("All {total} runs failed or diverged: there is no final loss to draw.")
+        } else {
+            format!("None of {total} runs is done yet, {failed} failed.")
+        });
+    }
+    (needs_law && input.fit.as_ref().is_none_or(|fit| fit.predict(1e6, 1e8).is_none())).then(|| {
+        "No law of N and D is fitted: the runs do not suffice yet, or the fit was refused."
+            .to_owned()
+    })
+}
+
+/// C of the runs that were fitted: least and largest.
+pub(super) fn fitted_compute(input: &PlotInput) -> Option<[f64; 2]> {
+    ends(
+        input
+            .runs
+            .iter()
+            .filter(|run| run.role == RunRole::Fit && run.final_loss().is_some())
+            .map(RunCurve::compute),
+    )
+}
+
+/// Least and largest of values above 0.
+pub(super) fn ends(values: impl Iterator<Item = f64>) -> Option<[f64; 2]> {
+    values.filter(|v| v.is_finite() && *v > 0.0).fold(None, |ends, v| match ends {
+        None => Some([v, v]),
+        Some([low, high]) => Some([low.min(v), high.max(v)]),
+    })
+}
+
+/// `count` places of equal ratio from `low` to `high`.
+pub(super) fn log_places(low: f64, high: f64, count: usize) -> Vec<f64> {
+    let last = count.saturating_sub(1).max(1);
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred places")]
+    let place = |i: usize| (low.ln() + (high / low).ln() * (i as f64 / last as f64)).exp();
+    (0..count).map(place).collect()
+}
+
+/// The loss axis of every figure.
+pub(super) fn loss_axis(label: &str) -> Axis {
+    Axis::log(label, "nats/token")
+}
+
+/// A curve as (x, loss), thin enough to draw beside others; values that are no number are left
+/// out.
+pub(super) fn thinned(
+    curve: &[CurvePoint],
+    curves: usize,
+    x: impl Fn(&CurvePoint) -> f64,
+) -> Vec<[f64; 2]> {
+    let buckets = (BUCKETS_ALL / curves.clamp(1, RUNS_MOST)).clamp(BUCKETS_LEAST, BUCKETS);
+    let points: Vec<[f64; 2]> = curve
+        .iter()
+        .map(|point| [rounded(x(point)), rounded(point.loss)])
+        .filter(|[x, y]| x.is_finite() && *x > 0.0 && y.is_finite() && *y > 0.0)
+        .collect();
+    let (Some(first), Some(last)) = (points.first(), points.last()) else { return points };
+    if points.len() <= 2 * buckets {
+        return points;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred buckets")]
+    let per_log = buckets as f64 / (last[0] / first[0]).ln();
+    let bucket = |point: &[f64; 2]| ((point[0] / first[0]).ln() * per_log).floor();
+    points
+        .chunk_by(|a, b| bucket(a) == bucket(b))
+        .flat_map(|chunk| {
+            let by_loss = |a: &usize, b: &usize| chunk[*a][1].total_cmp(&chunk[*b][1]);
+            let lowest = (0..chunk.len()).min_by(by_loss);
+            let highest = (0..chunk.len()).max_by(by_loss);
+            let mut kept: Vec<usize> =
+                [lowest, highest, Some(chunk.len() - 1)].into_iter().flatten().collect();
+            kept.sort_unstable();
+            kept.dedup();
+            kept.into_iter().map(|i| chunk[i]).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Six significant digits: a drawing shows three, and the page stays small.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.5e}").parse().unwrap_or(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thinned_curve_keeps_its_spikes_and_its_end() {
+        let loss = |i: u32| match i {
+            31_415 => 9.0,
+            27_182 => 0.5,
+            31_416 => f64::NAN,
+            _ => 3.0 - f64::from(i) * 1e-5,
+        };
+        let curve: Vec<CurvePoint> = (0..100_000)
+            .map(|i| {
+                let x = f64::from(i);
+                CurvePoint { step: x, tokens: x, flops: x, loss: loss(i) }
+            })
+            .collect();
+        let thin = thinned(&curve, 20, |point| point.tokens);
+        assert!(thin.len() < 3 * BUCKETS + 3, "{}", thin.len());
+        assert!(thin.contains(&[31_415.0, 9.0]) && thin.contains(&[27_182.0, 0.5]));
+        assert_eq!(thin.last().map(|p| p[0]), Some(99_999.0));
+        assert!(thin.is_sorted_by(|a, b| a[0] <= b[0]));
+        assert!(thinned(&curve, 100, |point| point.tokens).len() < 3 * 50 + 3);
+    }
+}

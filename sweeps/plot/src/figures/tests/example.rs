@@ -1,0 +1,160 @@
+//! A small sweep with known constants: 4 sizes x 3 data sizes, one run failed, one diverged, and
+//! a check run of 8 times the largest compute.
+
+use sweep_fit::{
+    Estimate, Exponents, Fit, Law, Method, Objective, Observation, Options, Parameter,
+};
+use sweep_spec::run::RunRole;
+
+use crate::input::{CurvePoint, PlotInput, RunCurve, RunState};
+
+const E: f64 = 1.2;
+const A: f64 = 90.0;
+const B: f64 = 300.0;
+const ALPHA: f64 = 0.42;
+const BETA: f64 = 0.40;
+
+fn law(n: f64, d: f64) -> f64 {
+    E + A * n.powf(-ALPHA) + B * d.powf(-BETA)
+}
+
+/// A wave in place of noise: fixed, and without a trend.
+fn wobble(i: usize) -> f64 {
+    1.0 + 0.006 * (2.4 * i as f64).sin()
+}
+
+fn run(label: &str, n: f64, d: f64, role: RunRole, seed: usize) -> RunCurve {
+    let point = |share: f64, loss: f64| CurvePoint {
+        step: (share * d / 1024.0).ceil(),
+        tokens: share * d,
+        flops: 5.2 * n * share * d,
+        loss,
+    };
+    // On the way the learning rate is still high.
+    let on_the_way =
+        |share: f64| law(n, share * d) + 0.08 * (1.0 - share) + 0.4 * (-60.0 * share).exp();
+    let train = (1..=24)
+        .map(|i| {
+            let share = 0.01f64.powf(1.0 - i as f64 / 24.0);
+            point(share, on_the_way(share) * wobble(7 * i + seed))
+        })
+        .collect();
+    let validation = (1..=8)
+        .map(|i| {
+            let share = 0.01f64.powf(1.0 - f64::from(i) / 8.0);
+            let noise = if i == 8 { wobble(seed) } else { 1.0 };
+            point(share, on_the_way(share) * noise)
+        })
+        .collect();
+    RunCurve {
+        label: label.to_owned(),
+        n,
+        d,
+        flops: 5.2 * n * d,
+        budget: None,
+        seed: 0,
+        role,
+        state: RunState::Done,
+        reason: None,
+        loss: Some(law(n, d) * wobble(seed)),
+        train,
+        validation,
+    }
+}
+
+/// The whole sweep.
+pub(in crate::figures) fn sweep() -> PlotInput {
+    let mut runs = Vec::new();
+    for (i, n) in [14_000.0, 42_000.0, 96_000.0, 230_000.0].into_iter().enumerate() {
+        for (j, d) in [0.5e6, 1.4e6, 4e6].into_iter().enumerate() {
+            runs.push(run(&format!("n{i}-d{j}"), n, d, RunRole::Fit, 3 * i + j));
+        }
+    }
+    runs.push(run("check", 640_000.0, 12e6, RunRole::Check, 5));
+    spoil(&mut runs[2], RunState::Failed, "the device ran out of memory", 6);
+    spoil(&mut runs[9], RunState::Diverged, "loss became infinite at step 97", 4);
+    PlotInput {
+        runs,
+        fit: Some(fit()),
+        isoflop: None,
+        interval: Some("200 case bootstraps, 95 %".to_owned()),
+        n_convention: "N: all parameters".to_owned(),
+        entropy: None,
+    }
+}
+
+/// A sweep of 3 budgets with 5 sizes each, the last budget with its minimum at the edge.
+pub(in crate::figures) fn budgets() -> PlotInput {
+    let mut runs = Vec::new();
+    for (i, budget) in [1e11, 1e12, 1e13].into_iter().enumerate() {
+        let centre = if i == 2 { 50_000.0 } else { (budget / 120.0f64).sqrt() * 0.8 };
+        for (j, factor) in [0.25, 0.5, 1.0, 2.0, 4.0].into_iter().enumerate() {
+            let n = centre * factor;
+            let planned = run(&format!("c{i}-n{j}"), n, budget / (6.0 * n), RunRole::Fit, i + j);
+            runs.push(RunCurve { budget: Some(budget), ..planned });
+        }
+    }
+    let observations: Vec<Observation> = runs
+        .iter()
+        .map(|run| Observation {
+            budget: run.budget,
+            ..Observation::new(run.n, run.d, run.loss.expect("every run is done"))
+        })
+        .collect();
+    let options = Options { method: Method::Isoflop, ..Options::default() };
+    let isoflop = sweep_fit::fit(&observations, &options).expect("two budgets have a minimum");
+    PlotInput { runs, isoflop: Some(isoflop), ..sweep() }
+}
+
+/// Ends a run after `kept` evaluations.
+pub(in crate::figures) fn spoil(run: &mut RunCurve, state: RunState, reason: &str, kept: usize) {
+    run.state = state;
+    run.reason = Some(reason.to_owned());
+    run.loss = None;
+    run.validation.truncate(kept);
+    run.train.truncate(3 * kept);
+    if state == RunState::Diverged {
+        let last = *run.validation.last().expect("a few are kept");
+        run.validation.push(CurvePoint { loss: f64::NAN, ..last });
+    }
+}
+
+fn fit() -> Fit {
+    let values = [E, A, B, ALPHA, BETA];
+    let spread = [0.06, 0.1, 0.12, 0.04, 0.04];
+    let params = Law::Separable
+        .parameters()
+        .iter()
+        .zip(values.iter().zip(spread))
+        .map(|(name, (value, spread))| Parameter {
+            name,
+            estimate: Estimate {
+                value: *value,
+                se: Some(value * spread / 2.0),
+                ci95: Some([value * (1.0 - spread), value * (1.0 + spread)]),
+            },
+        })
+        .collect();
+    let exponent =
+        |value: f64| Estimate { value, se: Some(0.02), ci95: Some([value - 0.04, value + 0.04]) };
+    Fit {
+        method: Method::Direct,
+        law: Law::Separable,
+        objective: Objective::HuberLog { delta: 1e-3 },
+        objective_value: 1e-4,
+        params,
+        exponents: Some(Exponents {
+            a: exponent(BETA / (ALPHA + BETA)),
+            b: exponent(ALPHA / (ALPHA + BETA)),
+        }),
+        optimum: Vec::new(),
+        held_out: None,
+        certificate: None,
+        warnings: Vec::new(),
+        n_points: 10,
+        n_dropped: 0,
+        points: Vec::new(),
+        replicates: Vec::new(),
+        isoflop: None,
+    }
+}

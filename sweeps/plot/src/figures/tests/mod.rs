@@ -1,0 +1,193 @@
+//! Pictures of a small sweep, and of sweeps that have too little to draw.
+
+mod example;
+
+use super::*;
+use crate::{
+    figure::{Mark, Scale},
+    input::{PlotInput, RunState},
+    render::{Paint, json, svg, terminal, terminal::Screen},
+};
+
+fn svg_of(kind: FigureKind) -> String {
+    svg::render(&kind.build(&example::sweep()), Paint::Standalone)
+}
+
+fn json_of(figure: &Figure) -> serde_json::Value {
+    json::render(figure, serde_json::value::Serializer).expect("a figure is plain data")
+}
+
+const SCREEN: Screen = Screen { columns: 80, rows: 20, colour: false };
+
+#[test]
+fn pictures_stay_as_they_were_looked_at() {
+    for kind in FigureKind::ALL {
+        insta::assert_snapshot!(format!("{kind}.svg"), svg_of(kind));
+    }
+}
+
+#[test]
+fn budgets_have_their_parabolas_with_a_verdict() {
+    for kind in [FigureKind::Isoflop, FigureKind::Optimum] {
+        let figure = kind.build(&example::budgets());
+        assert_eq!(figure.facts.runs_drawn, 15);
+        let name = format!("{kind}-budgets.svg");
+        insta::assert_snapshot!(name, svg::render(&figure, Paint::Standalone));
+    }
+    let text = svg::render(&FigureKind::Isoflop.build(&example::budgets()), Paint::Standalone);
+    assert!(text.contains("edge minimum") || text.contains("no optimum"));
+}
+
+#[test]
+fn terminal_pictures_stay_as_they_were_looked_at() {
+    for kind in FigureKind::ALL {
+        let text = terminal::render(&kind.build(&example::sweep()), SCREEN);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{kind}:\n{text}");
+        insta::assert_snapshot!(format!("{kind}.txt"), text);
+    }
+}
+
+#[test]
+fn the_json_of_a_figure_is_its_data() {
+    let figure = FigureKind::Predicted.build(&example::sweep());
+    insta::assert_json_snapshot!("predicted.json", json_of(&figure));
+    for kind in FigureKind::ALL {
+        let value = json_of(&kind.build(&example::sweep()));
+        assert_eq!(value["schema"], "sweep.figure/1");
+        assert_eq!(value["name"], kind.name());
+        assert_eq!(value["facts"]["runs_failed"], 2);
+    }
+}
+
+#[test]
+fn every_figure_states_its_facts() {
+    for kind in FigureKind::ALL {
+        let text = svg_of(kind);
+        for fact in ["runs drawn: ", "hidden: ", "failed or diverged: 2", "N: all parameters"] {
+            assert!(text.contains(fact), "{kind} lacks `{fact}`");
+        }
+        let figure = kind.build(&example::sweep());
+        assert!(figure.missing.is_none(), "{kind}: {:?}", figure.missing);
+        for panel in &figure.panels {
+            assert!(!panel.x.label.is_empty() && !panel.y.label.is_empty());
+            assert_eq!(panel.x.scale, Scale::Log, "{kind}");
+        }
+    }
+}
+
+#[test]
+fn the_forecast_error_stands_on_the_figure() {
+    let input = example::sweep();
+    let check = input.runs.last().expect("the check run");
+    let fit = input.fit.as_ref().expect("a fit");
+    let forecast = fit.predict(check.n, check.d).expect("a law of N and D");
+    let error = 100.0 * (forecast / check.loss.expect("done") - 1.0);
+    let expected = format!("forecast error {error:+.2} %").replace('-', "\u{2212}");
+    assert!(svg_of(FigureKind::Predicted).contains(&expected), "{expected}");
+}
+
+#[test]
+fn failed_and_diverged_runs_are_marked_with_their_reason() {
+    let text = svg_of(FigureKind::LossCurves(CurveAxis::Tokens));
+    assert!(text.contains("n0-d2: failed, the device ran out of memory"));
+    assert!(text.contains("n3-d0: diverged, loss became infinite at step 97"));
+    assert!(!text.contains("NaN"), "a coordinate is not a number");
+}
+
+/// Sweeps with too little: nothing, one run, one run without a fit, only failures, no curves.
+fn poor_inputs() -> Vec<(&'static str, PlotInput)> {
+    let whole = example::sweep();
+    let with = |runs: Vec<_>, fit: bool| PlotInput {
+        runs,
+        fit: whole.fit.clone().filter(|_| fit),
+        ..whole.clone()
+    };
+    let mut failed = whole.runs.clone();
+    for run in &mut failed {
+        example::spoil(run, RunState::Diverged, "<b>&", 1);
+        run.validation.clear();
+        run.train.clear();
+    }
+    let mut bare = whole.runs.clone();
+    for run in &mut bare {
+        run.validation.clear();
+        run.train.clear();
+    }
+    let mut waiting = bare.clone();
+    for run in &mut waiting {
+        run.state = RunState::Waiting;
+        run.loss = None;
+    }
+    vec![
+        ("no runs", with(Vec::new(), false)),
+        ("a fit without runs", with(Vec::new(), true)),
+        ("one run", with(whole.runs[..1].to_vec(), false)),
+        ("one run and a fit", with(whole.runs[..1].to_vec(), true)),
+        ("failed runs", with(failed, false)),
+        ("waiting runs", with(waiting, false)),
+        ("no curves", with(bare, true)),
+        ("no fit", with(whole.runs.clone(), false)),
+    ]
+}
+
+#[test]
+fn poor_sweeps_are_drawn_without_panic_and_say_what_is_missing() {
+    for (case, input) in poor_inputs() {
+        for kind in FigureKind::ALL {
+            let figure = kind.build(&input);
+            for paint in [Paint::Standalone, Paint::Inline] {
+                let text = svg::render(&figure, paint);
+                assert!(text.ends_with("</svg>\n"), "{case}, {kind}");
+                assert!(!text.contains("NaN") && !text.contains("inf "), "{case}, {kind}:\n{text}");
+            }
+            assert!(terminal::render(&figure, SCREEN).starts_with(&figure.title), "{case}, {kind}");
+            json_of(&figure);
+            let drawn = figure.panels.iter().flat_map(|panel| &panel.series).any(|series| {
+                !matches!(series.mark, Mark::Region { .. }) && !series.mark.extent().is_empty()
+            });
+            assert!(drawn || figure.missing.is_some(), "{case}, {kind}: empty without a word");
+        }
+    }
+    let (_, input) = poor_inputs().swap_remove(4);
+    let text = svg::render(&FigureKind::LossCompute.build(&input), Paint::Standalone);
+    assert!(text.contains("All 13 runs failed or diverged"), "{text}");
+}
+
+#[test]
+fn text_of_others_cannot_leave_its_place() {
+    let mut input = example::sweep();
+    input.runs[2].reason = Some("</title><script>alert(1)</script>\u{1b}[31m".to_owned());
+    input.n_convention = "N <all> & \"more\"".to_owned();
+    for kind in FigureKind::ALL {
+        let figure = kind.build(&input);
+        let text = svg::render(&figure, Paint::Inline);
+        assert!(!text.contains("<script") && !text.contains('\u{1b}'), "{kind}");
+        assert!(!terminal::render(&figure, SCREEN).contains('\u{1b}'), "{kind}");
+    }
+}
+
+#[test]
+fn more_runs_than_a_drawing_holds_are_counted() {
+    let mut input = example::sweep();
+    let run = input.runs[0].clone();
+    input.runs = (0..250)
+        .map(|i| {
+            let label = format!("run {i}");
+            crate::input::RunCurve { label, d: run.d * (1.0 + f64::from(i)), ..run.clone() }
+        })
+        .collect();
+    for kind in FigureKind::ALL {
+        let facts = kind.build(&input).facts;
+        assert_eq!((facts.runs_drawn, facts.runs_hidden), (100, 150), "{kind}");
+    }
+}
+
+#[test]
+fn figures_are_found_by_name() {
+    for kind in FigureKind::ALL {
+        assert_eq!(kind.name().parse(), Ok(kind));
+    }
+    assert_eq!("loss-curves".parse(), Ok(FigureKind::LossCurves(CurveAxis::Tokens)));
+    let error = "los".parse::<FigureKind>().expect_err("no figure");
+    assert!(error.to_string().contains("loss-compute"), "{error}");
+}

@@ -1,0 +1,102 @@
+//! What figures are made of: the curves of runs, and fits. Plain data that a caller fills from
+//! wherever it has them.
+
+use sweep_fit::Fit;
+use sweep_spec::run::RunRole;
+
+/// Everything the figures of one sweep need.
+#[derive(Clone, Debug)]
+pub struct PlotInput {
+    /// The runs, in the order of the plan.
+    pub runs: Vec<RunCurve>,
+    /// The law fitted to the runs with [`RunRole::Fit`], in the convention of `n_convention`.
+    pub fit: Option<Fit>,
+    /// The isoFLOP fit, where the runs stand on budgets.
+    pub isoflop: Option<Fit>,
+    /// How intervals of `fit` were made, for example `2000 case bootstraps, 95 %`; absent where
+    /// there are none.
+    pub interval: Option<String>,
+    /// What N counts, for example `N: all parameters`.
+    pub n_convention: String,
+    /// Entropy rate of the data in nats per token, where it is known.
+    pub entropy: Option<f64>,
+}
+
+/// A run with its curves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunCurve {
+    /// A short name that is unique in the sweep.
+    pub label: String,
+    /// Parameters, in the convention of the input.
+    pub n: f64,
+    /// Training tokens planned.
+    pub d: f64,
+    /// Exact training FLOPs planned.
+    pub flops: f64,
+    /// The budget that the run was made for, in FLOPs.
+    pub budget: Option<f64>,
+    /// Its seed.
+    pub seed: u64,
+    /// Fitted or held out.
+    pub role: RunRole,
+    /// How far it came.
+    pub state: RunState,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// Validation loss at the end, in nats per token; absent until it is done.
+    pub loss: Option<f64>,
+    /// Training loss.
+    pub train: Vec<CurvePoint>,
+    /// Validation loss.
+    pub validation: Vec<CurvePoint>,
+}
+
+/// How far a run came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunState {
+    /// Not started.
+    Waiting,
+    /// In training.
+    Running,
+    /// Trained to its end.
+    Done,
+    /// Ended before its end by an error.
+    Failed,
+    /// Its loss became infinite or not a number.
+    Diverged,
+    /// Done, on a device that failed a later check; kept out of fits.
+    Suspect,
+}
+
+/// A loss at a place of a run. The loss may be NaN or infinite: a diverged run is data.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CurvePoint {
+    /// Optimiser steps.
+    pub step: f64,
+    /// Training tokens seen.
+    pub tokens: f64,
+    /// Exact training FLOPs spent.
+    pub flops: f64,
+    /// Nats per token.
+    pub loss: f64,
+}
+
+impl RunCurve {
+    /// 6 N D, the C of every law here.
+    #[must_use]
+    pub fn compute(&self) -> f64 {
+        6.0 * self.n * self.d
+    }
+
+    /// The final loss, where a figure may use it: done and finite.
+    #[must_use]
+    pub fn final_loss(&self) -> Option<f64> {
+        self.loss.filter(|loss| self.state == RunState::Done && loss.is_finite())
+    }
+
+    /// Whether it ended without a usable loss.
+    #[must_use]
+    pub const fn failed(&self) -> bool {
+        matches!(self.state, RunState::Failed | RunState::Diverged)
+    }
+}

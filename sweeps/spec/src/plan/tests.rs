@@ -1,0 +1,145 @@
+use super::*;
+use crate::{id::DataId, recipe::Recipe};
+
+pub(crate) const RECIPE: &str = r#"
+name = "small"
+
+[data]
+source = "text"
+globs = ["texts/*.txt"]
+
+[model]
+sequence = 64
+
+[training]
+batch = 16
+learning_rate = 0.01
+
+[grid]
+sizes = ["13k", "41k", "131k"]
+tokens = ["250k", "500k", "1M"]
+
+[[check]]
+size = "380k"
+tokens = "2M"
+"#;
+
+fn manifest(train_tokens: u64) -> DataManifest {
+    DataManifest {
+        id: DataId::from_hash(&blake3::hash(b"texts")),
+        vocabulary: 256,
+        train_tokens,
+        validation_tokens: 200_000,
+        bytes_per_token: Some(1.0),
+        train_documents: 90,
+        validation_documents: 10,
+        entropy: None,
+    }
+}
+
+fn plan(text: &str, train_tokens: u64, kinds: &[DeviceKind]) -> Plan {
+    let recipe = Recipe::parse("recipe.toml", text).expect("valid");
+    let manifest = manifest(train_tokens);
+    let grid = crate::grid::expand(&recipe, &manifest).expect("expands");
+    Plan::new(&recipe, &grid, &manifest, &CostModel::default(), kinds).expect("plans")
+}
+
+fn cpu(memory_bytes: u64) -> DeviceKind {
+    DeviceKind { name: "AMD EPYC".to_owned(), slots: 2, memory_bytes: Some(memory_bytes) }
+}
+
+fn codes(plan: &Plan) -> Vec<&'static str> {
+    plan.warnings.iter().map(|warning| warning.code).collect()
+}
+
+#[test]
+fn a_sound_grid_has_no_warning_and_exact_counts() {
+    let plan = plan(RECIPE, 10_000_000, &[cpu(4 << 30)]);
+    assert_eq!(codes(&plan), Vec::<&str>::new());
+    assert_eq!((plan.totals.runs, plan.totals.checks), (10, 1));
+    // 41k resolves to width 32, 2 layers: 41,120 parameters and 221,568 FLOPs per token by hand;
+    // 250k tokens are 244.14 steps of 1024.
+    let run = plan.runs.iter().find(|run| run.parameters.total == 41_120).expect("planned");
+    assert_eq!((run.steps, run.tokens), (244, 249_856));
+    assert_eq!(run.flops, 221_568.0 * 249_856.0);
+    assert_eq!(run.flops_6nd, 6.0 * 41_120.0 * 249_856.0);
+    let device = &plan.devices[0];
+    let (all, wall) = (device.device_seconds.expect("known"), device.wall_seconds.expect("known"));
+    assert!(wall < all && wall >= all / 2.0, "{wall} of {all}");
+}
+
+#[test]
+fn data_seen_again_is_named_with_its_epochs() {
+    let plan = plan(RECIPE, 600_000, &[]);
+    assert_eq!(codes(&plan), ["repeated-data"]);
+    assert_eq!(
+        plan.warnings[0].message,
+        "4 of 10 runs see data again, up to 3.33 epochs of 600k unique tokens; hint: add data \
+         where fresh tokens matter; up to about 4 epochs are close to fresh data"
+    );
+}
+
+#[test]
+fn short_runs_are_named() {
+    let text = RECIPE.replace("\"250k\"", "\"50k\"");
+    let plan = plan(&text, 10_000_000, &[]);
+    assert_eq!(codes(&plan), ["few-steps"]);
+    assert_eq!(
+        plan.warnings[0].message,
+        "3 of 10 runs see fewer than 100 optimiser steps, the shortest 49; hint: lower \
+         `training.batch`, or raise the smallest token count"
+    );
+}
+
+#[test]
+fn a_diagonal_design_is_collinear() {
+    let runs = ["13k", "41k", "131k", "380k", "860k", "2M"]
+        .iter()
+        .enumerate()
+        .map(|(place, size)| {
+            let tokens = [280, 822, 2630, 7636, 17_060, 39_000][place];
+            format!("[[runs]]\nsize = \"{size}\"\ntokens = \"{tokens}k\"\n")
+        })
+        .collect::<String>();
+    let start = RECIPE.find("[grid]").expect("has a grid");
+    let plan = plan(&format!("{}{runs}", &RECIPE[..start]), 100_000_000, &[]);
+    assert_eq!(codes(&plan), ["collinear-design"], "{:?}", plan.warnings);
+}
+
+#[test]
+fn two_sizes_are_too_few() {
+    let text = RECIPE.replace("\"13k\", ", "");
+    assert_eq!(codes(&plan(&text, 10_000_000, &[])), ["few-observations"]);
+}
+
+#[test]
+fn a_run_beyond_the_memory_of_a_slot_is_named() {
+    let plan = plan(RECIPE, 10_000_000, &[cpu(64 << 20)]);
+    assert!(codes(&plan).contains(&"memory"), "{:?}", plan.warnings);
+}
+
+#[test]
+fn a_tensor_beyond_the_limit_is_refused_with_its_place() {
+    let text = RECIPE.replace("batch = 16", "batch = 65536").replace("250k", "500M");
+    let recipe = Recipe::parse("recipe.toml", &text).expect("valid");
+    let manifest = manifest(1 << 40);
+    let grid = crate::grid::expand(&recipe, &manifest).expect("expands");
+    let error = Plan::new(&recipe, &grid, &manifest, &CostModel::default(), &[])
+        .expect_err("beyond the limit");
+    insta::assert_snapshot!(error.to_string(), @"recipe.toml:12:9: training.batch: a run of 14416 parameters needs a tensor of 4294967296 bytes, more than the limit of 2147483648; hint: lower `training.batch` or `model.sequence`");
+}
+
+#[test]
+fn an_unknown_device_has_no_seconds() {
+    let kind = DeviceKind { name: "Voodoo 2".to_owned(), slots: 1, memory_bytes: None };
+    let plan = plan(RECIPE, 10_000_000, &[kind]);
+    assert_eq!(plan.devices[0].device_seconds, None);
+    assert_eq!(plan.devices[0].wall_seconds, None);
+}
+
+#[test]
+fn the_longest_run_first_fills_the_slots() {
+    assert_eq!(wall_seconds(vec![1.0, 2.0, 3.0, 4.0], 2), 5.0);
+    assert_eq!(wall_seconds(vec![9.0, 1.0, 1.0], 2), 9.0);
+    assert_eq!(wall_seconds(Vec::new(), 4), 0.0);
+}

@@ -1,0 +1,100 @@
+//! The command line: global options and the way from arguments to an exit code.
+
+use std::{
+    io::{self, BufWriter, Write as _},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    cmd::Command,
+    console::{Console, Format},
+    exit::Exit,
+};
+
+/// Trains a grid of model sizes and data sizes and fits scaling laws to the results.
+#[derive(Debug, Parser)]
+#[command(name = "sweep", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Print JSON instead of tables
+    #[arg(long, global = true, conflicts_with = "quiet")]
+    json: bool,
+    /// Print identifiers only, and no messages
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    program: Program,
+}
+
+#[derive(Debug, Subcommand)]
+enum Program {
+    #[command(flatten)]
+    Command(Command),
+    /// Serve a store of sweeps: grant runs to workers, take in their curves
+    #[cfg(feature = "local")]
+    Coordinator(coordinator::CoordinatorArgs),
+    /// Train runs that a coordinator grants
+    #[cfg(feature = "local")]
+    Worker(worker::WorkerArgs),
+}
+
+/// Runs the command line of this process.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are data and go to stdout; a closed pipe is no failure.
+            let failed = error.use_stderr();
+            let _ = error.print();
+            return if failed { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    match cli.program {
+        Program::Command(command) => run(command, cli.json, cli.quiet),
+        // Services have exit codes and a log of their own.
+        #[cfg(feature = "local")]
+        Program::Coordinator(args) => args.run(),
+        #[cfg(feature = "local")]
+        Program::Worker(args) => args.run(),
+    }
+}
+
+fn run(command: Command, json: bool, quiet: bool) -> ExitCode {
+    let format = match (json, quiet) {
+        (true, _) => Format::Json,
+        (_, true) => Format::Quiet,
+        _ => Format::Table,
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut err = io::stderr();
+    let mut console =
+        Console { out: &mut out, err: &mut err, format, terminal: Console::can_redraw() };
+    let result = command.run(&mut console).and_then(|exit| {
+        console.out.flush()?;
+        Ok(exit)
+    });
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            let exit = failure.exit();
+            if exit != Exit::Done {
+                // Where stderr is closed too, the exit code is all that is left to say.
+                let _ = writeln!(err, "error: {failure}");
+            }
+            exit.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,93 @@
+//! The commands, one file each. A command reads its arguments, calls the crates that know, and
+//! prints; it holds no scheduling and no mathematics.
+
+mod completions;
+mod export;
+mod fit;
+mod init;
+mod plan;
+mod plot;
+mod report;
+#[cfg(feature = "local")]
+mod run;
+mod runs;
+mod schema;
+mod status;
+mod submit;
+mod watch;
+
+use clap::Subcommand;
+
+use crate::{
+    console::Console,
+    exit::{Exit, Failure},
+};
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Write a starter recipe
+    Init(init::Args),
+    /// Print the runs of a recipe with their size, cost and warnings; changes nothing
+    Plan(plan::Args),
+    /// Train a recipe on this machine, fit, draw and report; run again, it goes on
+    #[cfg(feature = "local")]
+    Run(run::Args),
+    /// Hand a recipe to a coordinator
+    Submit(submit::Args),
+    /// List sweeps, the runs of a sweep, or workers
+    Status(status::Args),
+    /// Follow a sweep until every run has ended
+    Watch(watch::Args),
+    /// Say why a run stands where it stands
+    Explain(runs::ExplainArgs),
+    /// Give up the unfinished runs of a sweep
+    Cancel(runs::CancelArgs),
+    /// Queue failed and cancelled runs again
+    Retry(runs::RetryArgs),
+    /// Fit a scaling law to a sweep or to a table of runs
+    Fit(fit::Args),
+    /// Draw a figure in the terminal or into a file
+    Plot(plot::Args),
+    /// Write observations, fit, figures and the report of a sweep into a folder
+    Report(report::Args),
+    /// Write runs or curves as CSV or JSON lines
+    Export(export::Args),
+    /// Print the JSON Schema of a recipe
+    Schema,
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+    /// The worker of `sweep run`
+    #[cfg(feature = "local")]
+    #[command(name = crate::local::worker::COMMAND, hide = true)]
+    LocalWorker(crate::local::worker::Args),
+}
+
+impl Command {
+    /// Does what was asked for.
+    ///
+    /// # Errors
+    /// [`Failure`] carries the exit code.
+    pub(crate) fn run(self, console: &mut Console<'_>) -> Result<Exit, Failure> {
+        match self {
+            Self::Init(args) => init::run(&args, console),
+            Self::Plan(args) => plan::run(&args, console),
+            #[cfg(feature = "local")]
+            Self::Run(args) => run::run(&args, console),
+            Self::Submit(args) => submit::run(&args, console),
+            Self::Status(args) => status::run(&args, console),
+            Self::Watch(args) => watch::run(&args, console),
+            Self::Explain(args) => runs::explain(&args, console),
+            Self::Cancel(args) => runs::cancel(&args, console),
+            Self::Retry(args) => runs::retry(&args, console),
+            Self::Fit(args) => fit::run(&args, console),
+            Self::Plot(args) => plot::run(&args, console),
+            Self::Report(args) => report::run(&args, console),
+            Self::Export(args) => export::run(&args, console),
+            Self::Schema => schema::run(console),
+            Self::Completions(args) => completions::run(&args, console),
+            #[cfg(feature = "local")]
+            Self::LocalWorker(args) => crate::local::worker::run(&args),
+        }
+    }
+}

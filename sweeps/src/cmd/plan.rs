@@ -1,0 +1,80 @@
+//! `sweep plan`: the runs of a recipe with their size, cost and warnings. It reads the data, since
+//! vocabulary and unique tokens decide shapes and repeats, and starts nothing.
+
+use std::path::PathBuf;
+
+use sweep_spec::plan::DeviceKind;
+
+use crate::{
+    console::{Console, Format},
+    exit::{Exit, Failure},
+    machine, output,
+    recipe_file::Prepared,
+    speed,
+};
+
+/// Arguments of `sweep plan`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The recipe
+    recipe: PathBuf,
+    /// Plan for this kind of device, as `NAME` or `NAME:SLOTS`; repeats. This machine's processor
+    /// when absent
+    #[arg(long = "device", value_name = "NAME[:SLOTS]", value_parser = device_kind)]
+    devices: Vec<DeviceKind>,
+    /// Runs that train at a time on this machine; one per core when absent
+    #[arg(long)]
+    slots: Option<u32>,
+    /// Train every run with this seed instead of the recipe's; repeats
+    #[arg(long = "seed", value_name = "SEED")]
+    seeds: Vec<u64>,
+}
+
+fn device_kind(text: &str) -> Result<DeviceKind, String> {
+    let (name, slots) = match text.rsplit_once(':') {
+        Some((name, slots)) if slots.chars().all(|c| c.is_ascii_digit()) && !slots.is_empty() => {
+            (name, slots.parse::<u32>().map_err(|error| error.to_string())?)
+        }
+        _ => (text, 1),
+    };
+    if name.is_empty() || slots == 0 {
+        return Err("give a name and at least one slot; hint: --device \"RTX 4090:2\"".to_owned());
+    }
+    Ok(DeviceKind { name: name.to_owned(), slots, memory_bytes: None })
+}
+
+/// Prints the plan.
+pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    let prepared = Prepared::load(&args.recipe, &args.seeds)?;
+    let kinds = if args.devices.is_empty() {
+        vec![machine::processor(args.slots)]
+    } else {
+        args.devices.clone()
+    };
+    let plan = prepared.plan(&speed::load(), &kinds)?;
+    match console.format {
+        Format::Table => output::plan::print(&plan, console.out)?,
+        Format::Json => console.json(&plan)?,
+        Format::Quiet => {
+            for run in &plan.runs {
+                writeln!(console.out, "{}", run.id)?;
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_read_with_and_without_slots() {
+        let kind =
+            |name: &str, slots| DeviceKind { name: name.to_owned(), slots, memory_bytes: None };
+        assert_eq!(device_kind("RTX 4090:2"), Ok(kind("RTX 4090", 2)));
+        assert_eq!(device_kind("AMD EPYC"), Ok(kind("AMD EPYC", 1)));
+        assert!(device_kind(":2").is_err());
+        assert!(device_kind("x:0").is_err());
+    }
+}

@@ -1,0 +1,80 @@
+//! `sweep plot`: one figure, drawn in the terminal or into a file.
+
+use std::{
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+};
+
+use sweep_plot::{
+    figures::FigureKind,
+    render::{Paint, json, svg, terminal},
+};
+use sweep_spec::metric::Metric;
+
+use crate::{
+    client::{AccessArgs, block_on, select_sweep},
+    cmd::export::to_file,
+    console::{Console, Format},
+    exit::{Exit, Failure},
+    law, results,
+};
+
+/// Arguments of `sweep plot`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The figure, such as `loss-compute`; a wrong name lists them
+    figure: FigureKind,
+    /// A sweep, by name, id or the beginning of its id
+    #[arg(default_value = "last")]
+    sweep: String,
+    /// Where to write: `.svg` or `.json`; the terminal when absent
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Width in characters
+    #[arg(long, default_value_t = 100)]
+    columns: usize,
+    /// Lines of a panel
+    #[arg(long, default_value_t = 30)]
+    rows: usize,
+    #[command(flatten)]
+    access: AccessArgs,
+}
+
+/// Draws the figure.
+pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    let results = block_on(async {
+        let mut control = args.access.connect().await?;
+        let sweep = select_sweep(&mut control, &args.sweep).await?;
+        results::fetch(&mut control, &sweep, &[Metric::TrainLoss, Metric::ValidationLoss]).await
+    })?;
+    let (input, fit) = law::plot_input(&results);
+    if let Err(failure) = fit {
+        console.say(format_args!("no fit: {failure}"))?;
+    }
+    let figure = args.figure.build(&input);
+    let as_json = |out: &mut dyn io::Write| -> io::Result<()> {
+        json::render(&figure, &mut serde_json::Serializer::pretty(&mut *out))?;
+        writeln!(out)
+    };
+    match &args.output {
+        Some(path) if path.extension().is_some_and(|ending| ending == "json") => {
+            to_file(path, as_json)?;
+        }
+        Some(path) if path.extension().is_some_and(|ending| ending == "svg") => {
+            let drawn = svg::render(&figure, Paint::Standalone);
+            to_file(path, |out| out.write_all(drawn.as_bytes()))?;
+        }
+        Some(path) => {
+            let message =
+                format!("`{}` names no format; hint: end it in .svg or .json", path.display());
+            return Err(Failure::message(Exit::Usage, message));
+        }
+        None if console.format == Format::Json => as_json(console.out)?,
+        None => {
+            let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let screen = terminal::Screen { columns: args.columns, rows: args.rows, colour };
+            console.out.write_all(terminal::render(&figure, screen).as_bytes())?;
+        }
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,62 @@
+//! `sweep report`: observations, fit, figures and the one page that tells a sweep, in a folder.
+
+use std::path::PathBuf;
+
+use sweep_spec::metric::Metric;
+
+use crate::{
+    client::{AccessArgs, block_on, select_sweep},
+    console::{Console, Format},
+    exit::{Exit, Failure},
+    forecast, law,
+    outputs::OutFolder,
+    page::Telling,
+    results,
+};
+
+/// Arguments of `sweep report`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A sweep, by name, id or the beginning of its id
+    #[arg(default_value = "last")]
+    sweep: String,
+    /// The folder [default: sweep-out/NAME]
+    #[arg(long, short, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArgs,
+}
+
+/// Writes the folder.
+pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    let results = block_on(async {
+        let mut control = args.access.connect().await?;
+        let sweep = select_sweep(&mut control, &args.sweep).await?;
+        results::fetch(&mut control, &sweep, Metric::ALL).await
+    })?;
+    let default = PathBuf::from("sweep-out").join(&results.name);
+    let folder = OutFolder::create(args.out.as_deref().unwrap_or(&default))?;
+    let (input, fit) = law::plot_input(&results);
+    let command = format!("sweep report {} --out {}", results.id, folder.root().display());
+    let fit_refused = fit.as_ref().err().map(ToString::to_string);
+    let telling = Telling { command, fit_refused, ..Telling::default() };
+    let paths = folder.write_results(&results, &input, fit.as_ref().ok(), &telling)?;
+    if let Ok(fit) = &fit {
+        let file = forecast::forecast(&results, fit);
+        for check in forecast::measured(&results, &file) {
+            console.say(check.line())?;
+        }
+    }
+    match console.format {
+        Format::Json => console.json(&serde_json::json!({
+            "schema": "sweep.report/1", "sweep": results.id, "files": paths,
+        }))?,
+        Format::Table | Format::Quiet => {
+            for path in &paths {
+                writeln!(console.out, "{}", path.display())?;
+            }
+        }
+    }
+    // What could be written is written; a missing fit is still said by the exit code.
+    fit.map(|_| Exit::Done)
+}

@@ -1,0 +1,221 @@
+//! `sweep status`: the sweeps of a coordinator, or the runs of one.
+
+use sweep_proto::{client::Control, v1};
+use sweep_spec::units::si;
+
+use crate::{
+    client::{AccessArgs, block_on, refused, select_sweep},
+    console::{Console, Format},
+    exit::{Exit, Failure},
+    output::table::{duration, lines, table},
+    results::{self, RunResult},
+};
+
+/// Arguments of `sweep status`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A sweep, by name, id or the beginning of its id, or `last`; all sweeps when absent
+    sweep: Option<String>,
+    /// List the workers instead
+    #[arg(long, conflicts_with = "sweep")]
+    workers: bool,
+    #[command(flatten)]
+    access: AccessArgs,
+}
+
+/// Prints the state.
+pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    block_on(async {
+        let mut control = args.access.connect().await?;
+        match &args.sweep {
+            _ if args.workers => workers(&mut control, console).await,
+            None => sweeps(&mut control, console).await,
+            Some(name) => {
+                let sweep = select_sweep(&mut control, name).await?;
+                runs(&mut control, &sweep, console).await
+            }
+        }
+    })
+}
+
+async fn sweeps(control: &mut Control, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    let reply = control.list_sweeps(v1::ListSweepsRequest {}).await.map_err(refused)?;
+    let sweeps = reply.into_inner().sweeps;
+    match console.format {
+        Format::Quiet => {
+            for sweep in &sweeps {
+                writeln!(console.out, "{}", sweep.sweep_id)?;
+            }
+        }
+        Format::Json => {
+            let list: Vec<_> = sweeps.iter().map(summary_json).collect();
+            console.json(&serde_json::json!({ "schema": "sweep.sweeps/1", "sweeps": list }))?;
+        }
+        Format::Table => {
+            let header =
+                ["sweep", "name", "finished", "running", "queued", "failed", "FLOPs done", "left"];
+            let mut rows = table(&header, &[0, 1]);
+            for sweep in &sweeps {
+                rows.add_row(summary_cells(sweep));
+            }
+            writeln!(console.out, "{}", lines(&rows))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn summary_cells(sweep: &v1::SweepSummary) -> Vec<String> {
+    let counts = sweep.counts.unwrap_or_default();
+    let (planned, done) = (sweep.planned.unwrap_or_default(), sweep.done.unwrap_or_default());
+    vec![
+        sweep.sweep_id.chars().take(sweep_spec::id::SHORT_DIGITS).collect(),
+        sweep.name.clone(),
+        format!("{}/{}", counts.finished, planned.runs),
+        counts.running.to_string(),
+        counts.queued.to_string(),
+        (counts.failed + counts.diverged + counts.cancelled).to_string(),
+        format!("{:.2e}/{:.2e}", done.flops, planned.flops),
+        sweep.remaining_seconds.map_or_else(|| "unknown".to_owned(), duration),
+    ]
+}
+
+fn summary_json(sweep: &v1::SweepSummary) -> serde_json::Value {
+    let counts = sweep.counts.unwrap_or_default();
+    let (planned, done) = (sweep.planned.unwrap_or_default(), sweep.done.unwrap_or_default());
+    serde_json::json!({
+        "sweep": sweep.sweep_id,
+        "name": sweep.name,
+        "cancelled": sweep.cancelled,
+        "queued": counts.queued,
+        "running": counts.running,
+        "finished": counts.finished,
+        "diverged": counts.diverged,
+        "failed": counts.failed,
+        "runs_cancelled": counts.cancelled,
+        "runs": planned.runs,
+        "tokens": planned.tokens,
+        "flops": planned.flops,
+        "flops_6nd": planned.flops_6nd,
+        "flops_done": done.flops,
+        "measured_seconds": sweep.measured_seconds,
+        "remaining_seconds": sweep.remaining_seconds,
+    })
+}
+
+async fn runs(
+    control: &mut Control,
+    sweep: &str,
+    console: &mut Console<'_>,
+) -> Result<Exit, Failure> {
+    let results = results::fetch(control, sweep, &[]).await?;
+    match console.format {
+        Format::Quiet => {
+            for run in &results.runs {
+                writeln!(console.out, "{}", run.id)?;
+            }
+        }
+        Format::Json => {
+            let list: Vec<_> = results.runs.iter().map(crate::export::json::run).collect();
+            console.json(&serde_json::json!({
+                "schema": "sweep.runs/1", "sweep": results.id, "name": results.name, "runs": list,
+            }))?;
+        }
+        Format::Table => {
+            let header = ["run", "role", "N", "D", "state", "loss", "seconds", "device", ""];
+            let mut rows = table(&header, &[0, 1, 4, 7, 8]);
+            for run in &results.runs {
+                rows.add_row(run_cells(run));
+            }
+            writeln!(console.out, "sweep {} {}", results.name, results.id)?;
+            writeln!(console.out, "{}", lines(&rows))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+fn run_cells(run: &RunResult) -> Vec<String> {
+    vec![
+        run.label(),
+        crate::export::role(run.role).to_owned(),
+        si(run.parameters().total as f64),
+        si(run.run.config.tokens() as f64),
+        run.state.name().to_owned(),
+        run.loss.map_or_else(String::new, |loss| format!("{loss:.4}")),
+        run.seconds.map_or_else(String::new, duration),
+        run.device.clone().unwrap_or_default(),
+        run.reason.clone().unwrap_or_default(),
+    ]
+}
+
+async fn workers(control: &mut Control, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    let reply = control.list_workers(v1::ListWorkersRequest {}).await.map_err(refused)?;
+    let workers = reply.into_inner().workers;
+    match console.format {
+        Format::Quiet => {
+            for worker in &workers {
+                writeln!(console.out, "{}", worker.worker_id)?;
+            }
+        }
+        Format::Json => {
+            let list: Vec<_> = workers.iter().map(worker_json).collect();
+            console.json(&serde_json::json!({ "schema": "sweep.workers/1", "workers": list }))?;
+        }
+        Format::Table => {
+            let mut rows =
+                table(&["worker", "host", "state", "slots", "busy", "devices"], &[0, 1, 2, 5]);
+            for worker in &workers {
+                let busy = worker.slots.iter().filter(|slot| !slot.free).count();
+                let devices: Vec<String> = worker.devices.iter().map(device_text).collect();
+                rows.add_row(vec![
+                    worker.worker_id.clone(),
+                    worker.host.clone(),
+                    state_name(worker.state()).to_owned(),
+                    worker.slots.len().to_string(),
+                    busy.to_string(),
+                    devices.join(", "),
+                ]);
+            }
+            writeln!(console.out, "{}", lines(&rows))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+const fn state_name(state: v1::WorkerState) -> &'static str {
+    match state {
+        v1::WorkerState::Online => "online",
+        v1::WorkerState::Draining => "draining",
+        v1::WorkerState::Offline => "offline",
+        v1::WorkerState::Unspecified => "unknown",
+    }
+}
+
+fn device_text(device: &v1::Device) -> String {
+    match &device.refused {
+        Some(reason) => format!("{} refused: {reason}", device.id),
+        None => format!("{} {}", device.id, device.name),
+    }
+}
+
+fn worker_json(worker: &v1::Worker) -> serde_json::Value {
+    let devices: Vec<_> = worker
+        .devices
+        .iter()
+        .map(|device| {
+            serde_json::json!({
+                "id": device.id, "name": device.name, "backend": device.backend,
+                "memory_bytes": device.memory_bytes, "software": device.software,
+                "refused": device.refused,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "worker": worker.worker_id,
+        "host": worker.host,
+        "state": state_name(worker.state()),
+        "slots": worker.slots.len(),
+        "busy": worker.slots.iter().filter(|slot| !slot.free).count(),
+        "devices": devices,
+    })
+}

@@ -1,0 +1,119 @@
+//! `sweep submit`: hands a recipe to a coordinator, after showing what it costs.
+
+use std::{
+    io::{self, BufRead as _, IsTerminal as _},
+    path::PathBuf,
+};
+
+use sweep_proto::{client::Control, v1};
+use sweep_spec::{
+    cost::CostModel,
+    plan::{DeviceKind, Plan},
+};
+
+use crate::{
+    client::{AccessArgs, block_on, refused},
+    console::{Console, Format},
+    exit::{Exit, Failure, OrExit as _},
+    limit::Limit,
+    output,
+    recipe_file::Prepared,
+    submission,
+};
+
+/// Arguments of `sweep submit`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The recipe
+    recipe: PathBuf,
+    /// Do not ask before handing it in
+    #[arg(long, short)]
+    yes: bool,
+    /// Keep unfinished runs of earlier versions of this recipe
+    #[arg(long)]
+    keep: bool,
+    /// Train every run with this seed instead of the recipe's; repeats
+    #[arg(long = "seed", value_name = "SEED")]
+    seeds: Vec<u64>,
+    #[command(flatten)]
+    limit: Limit,
+    #[command(flatten)]
+    access: AccessArgs,
+}
+
+/// Hands the sweep in and prints its id.
+pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    let prepared = Prepared::load(&args.recipe, &args.seeds)?;
+    block_on(async {
+        let mut control = args.access.connect().await?;
+        let plan = plan(&mut control, &prepared).await?;
+        if console.format == Format::Table {
+            output::plan::print(&plan, console.err)?;
+        }
+        args.limit.hold(&plan)?;
+        if !args.yes && !confirmed(console)? {
+            console.say("nothing was submitted")?;
+            return Ok(Exit::Interrupted);
+        }
+        let reply = submission::submit(&mut control, &prepared, !args.keep).await?;
+        console.say(submission::summary(&reply))?;
+        match console.format {
+            Format::Json => console.json(&serde_json::json!({
+                "schema": "sweep.submitted/1",
+                "sweep": reply.sweep_id,
+                "runs_new": reply.runs_new,
+                "runs_finished": reply.runs_finished,
+                "runs_known": reply.runs_known,
+                "runs_failed": reply.runs_failed,
+                "runs_superseded": reply.runs_superseded,
+            }))?,
+            Format::Table | Format::Quiet => writeln!(console.out, "{}", reply.sweep_id)?,
+        }
+        Ok(Exit::Done)
+    })
+}
+
+/// The plan on the devices that are online, by the coordinator's measured speeds.
+async fn plan(control: &mut Control, prepared: &Prepared) -> Result<Plan, Failure> {
+    let reply = control.get_cost_model(v1::GetCostModelRequest {}).await.map_err(refused)?;
+    let cost: CostModel =
+        serde_json::from_str(&reply.into_inner().cost_model_json).or_exit(Exit::Failed)?;
+    let reply = control.list_workers(v1::ListWorkersRequest {}).await.map_err(refused)?;
+    prepared.plan(&cost, &kinds(&reply.into_inner().workers))
+}
+
+/// The kinds of device with slots on workers that are online.
+fn kinds(workers: &[v1::Worker]) -> Vec<DeviceKind> {
+    let mut kinds: Vec<DeviceKind> = Vec::new();
+    for worker in workers.iter().filter(|worker| worker.state() == v1::WorkerState::Online) {
+        for slot in worker.slots.iter().filter_map(|slot| slot.slot.as_ref()) {
+            let Some(device) = worker.devices.iter().find(|device| device.id == slot.device_id)
+            else {
+                continue;
+            };
+            match kinds.iter_mut().find(|kind| kind.name == device.name) {
+                Some(kind) => kind.slots += 1,
+                None => kinds.push(DeviceKind {
+                    name: device.name.clone(),
+                    slots: 1,
+                    // The memory of a processor is shared by its slots; a worker knows better.
+                    memory_bytes: device.memory_bytes.filter(|_| device.backend != "cpu"),
+                }),
+            }
+        }
+    }
+    kinds
+}
+
+/// Asks on a terminal; a script must say `--yes`.
+fn confirmed(console: &mut Console<'_>) -> Result<bool, Failure> {
+    if !io::stdin().is_terminal() {
+        let message = "submit asks before it spends, and stdin is no terminal; hint: add --yes";
+        return Err(Failure::message(Exit::Usage, message));
+    }
+    write!(console.err, "submit? [y/N] ")?;
+    console.err.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

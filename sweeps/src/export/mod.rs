@@ -1,0 +1,14 @@
+//! Formats that other tools read, one file each. Always complete, never downsampled.
+
+pub(crate) mod csv;
+pub(crate) mod json;
+
+use sweep_spec::run::RunRole;
+
+/// The name of a role.
+pub(crate) const fn role(role: RunRole) -> &'static str {
+    match role {
+        RunRole::Fit => "fit",
+        RunRole::Check => "check",
+    }
+}

@@ -1,0 +1,59 @@
+//! The fit that a recipe asks for, over the results of its sweep.
+
+use sweep_fit::{Fit, FitError, Law, Method, Objective, Options};
+use sweep_plot::input::PlotInput;
+use sweep_spec::recipe::FitPlan;
+
+use crate::{
+    exit::{Exit, Failure, OrExit as _},
+    results::SweepResults,
+};
+
+/// The recipe's fit in the words of `sweep-fit`.
+///
+/// # Errors
+/// Exit code 2 for a name that `sweep-fit` does not know.
+pub(crate) fn options(plan: &FitPlan) -> Result<Options, Failure> {
+    let usage = |message: String| Failure::message(Exit::Usage, message);
+    Ok(Options {
+        law: plan.law.name().parse::<Law>().map_err(usage)?,
+        objective: Objective::from_name(plan.objective.name(), plan.delta).map_err(usage)?,
+        bootstrap: plan.bootstrap as usize,
+        seed: plan.seed,
+        budgets: plan.budgets.clone(),
+        ..Options::default()
+    })
+}
+
+/// Fits the law of the recipe.
+///
+/// # Errors
+/// Exit code 5 where the observations allow no fit.
+pub(crate) fn fit(results: &SweepResults) -> Result<Fit, Failure> {
+    sweep_fit::fit(&results.observations(), &options(results.fit_plan())?).or_exit(Exit::FitRefused)
+}
+
+/// The isoFLOP fit, where the runs stand on budgets; `None` where they do not or it is refused:
+/// the law is what was asked for, and a figure says what it lacks.
+pub(crate) fn isoflop(results: &SweepResults) -> Option<Result<Fit, FitError>> {
+    let observations = results.observations();
+    observations.iter().any(|observation| observation.budget.is_some()).then(|| {
+        let options = Options {
+            method: Method::Isoflop,
+            budgets: results.fit_plan().budgets.clone(),
+            ..Options::default()
+        };
+        sweep_fit::fit(&observations, &options)
+    })
+}
+
+/// What the figures and the report need, with the fits that can be made.
+pub(crate) fn plot_input(results: &SweepResults) -> (PlotInput, Result<Fit, Failure>) {
+    let fit = fit(results);
+    let mut input = results.plot_input();
+    input.isoflop = isoflop(results).and_then(Result::ok);
+    let bootstrap = results.fit_plan().bootstrap;
+    input.interval = (bootstrap > 0).then(|| format!("{bootstrap} case bootstraps, 95 %"));
+    input.fit = fit.as_ref().ok().cloned();
+    (input, fit)
+}

@@ -1,0 +1,61 @@
+//! What this machine offers without opening any device: the processor's name, cores and memory.
+//!
+//! Devices are listed by the worker's inventory; this serves plans made before a worker exists.
+
+use std::{fs, num::NonZero, path::PathBuf, thread};
+
+use sweep_spec::plan::DeviceKind;
+
+/// The processor as a kind of device with one slot per core, or `slots` of them.
+pub(crate) fn processor(slots: Option<u32>) -> DeviceKind {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let slots = slots.unwrap_or_else(|| u32::try_from(cores).unwrap_or(u32::MAX)).max(1);
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = field(&info, "model name").unwrap_or("cpu").to_owned();
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let memory_bytes = field(&memory, "MemAvailable")
+        .and_then(|value| value.strip_suffix("kB")?.trim().parse::<u64>().ok())
+        .map(|kib| kib * 1024 / u64::from(slots));
+    DeviceKind { name, slots, memory_bytes }
+}
+
+/// The first value of `key : value` lines.
+fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        (name.trim() == key).then(|| value.trim())
+    })
+}
+
+/// The folder of what can be made again: token files and measured speeds. `SWEEP_CACHE`, else the
+/// user's cache folder, else a folder of the system's temporary files.
+pub(crate) fn cache_folder() -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(folder) = variable("SWEEP_CACHE") {
+        return folder.into();
+    }
+    let user = variable("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    user.unwrap_or_else(std::env::temp_dir).join("sweep")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_read_by_name() {
+        let info = "processor\t: 0\nmodel name\t: AMD EPYC\nmodel\t\t: 17\n";
+        assert_eq!(field(info, "model name"), Some("AMD EPYC"));
+        assert_eq!(field(info, "model"), Some("17"));
+        assert_eq!(field(info, "cache"), None);
+    }
+
+    #[test]
+    fn a_machine_has_a_slot() {
+        assert!(processor(None).slots >= 1);
+        assert_eq!(processor(Some(3)).slots, 3);
+    }
+}

@@ -1,0 +1,118 @@
+//! A plan as a table.
+
+use std::io::{self, Write};
+
+use sweep_spec::{
+    cost::Basis,
+    plan::{DevicePlan, Plan, PlannedRun},
+    run::RunRole,
+    shape::Shape,
+    units::si,
+};
+
+use super::table::{bytes, duration, lines, ratio, table};
+
+/// Prints the grid, its totals and its warnings.
+pub(crate) fn print(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
+    let fit = plan.totals.runs - plan.totals.checks;
+    writeln!(
+        out,
+        "sweep {}  {} runs ({fit} to fit, {} to check) on {} unique tokens of vocabulary {}, \
+         {} held out",
+        plan.name,
+        plan.totals.runs,
+        plan.totals.checks,
+        count(plan.data.train_tokens),
+        plan.data.vocabulary,
+        count(plan.data.validation_tokens),
+    )?;
+    writeln!(out)?;
+    writeln!(out, "{}", run_table(plan))?;
+    writeln!(out)?;
+    writeln!(
+        out,
+        "total  {} tokens, {:.3e} FLOPs exact ({:.3e} as 6ND), at most {} a run",
+        count(plan.totals.tokens),
+        plan.totals.flops,
+        plan.totals.flops_6nd,
+        bytes(plan.totals.memory_bytes_max),
+    )?;
+    for device in &plan.devices {
+        writeln!(out, "{}", device_line(device))?;
+    }
+    for warning in &plan.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    Ok(())
+}
+
+fn run_table(plan: &Plan) -> String {
+    let mut header =
+        vec!["run", "role", "shape", "N", "N non-emb", "D", "D/N", "FLOPs", "6ND", "steps"];
+    header.extend(["epochs", "memory"]);
+    let names: Vec<String> =
+        plan.devices.iter().map(|device| format!("on {}", device.kind.name)).collect();
+    header.extend(names.iter().map(String::as_str));
+    let seeds = plan.runs.iter().any(|run| run.seed != plan.runs[0].seed);
+    if seeds {
+        header.push("seed");
+    }
+    let mut rows = table(&header, &[0, 1, 2]);
+    for run in &plan.runs {
+        let mut cells = run_cells(run);
+        if seeds {
+            cells.push(run.seed.to_string());
+        }
+        rows.add_row(cells);
+    }
+    lines(&rows)
+}
+
+fn run_cells(run: &PlannedRun) -> Vec<String> {
+    let Shape::Lm(shape) = &run.shape;
+    let role = match run.role {
+        RunRole::Fit => "fit",
+        RunRole::Check => "check",
+    };
+    let mut cells = vec![
+        run.id.short().to_owned(),
+        role.to_owned(),
+        format!("{} x {}", shape.width, shape.layers),
+        count(run.parameters.total),
+        count(run.parameters.non_embedding),
+        count(run.tokens),
+        ratio(run.tokens_per_parameter),
+        format!("{:.2e}", run.flops),
+        format!("{:.2e}", run.flops_6nd),
+        run.steps.to_string(),
+        ratio(run.epochs),
+        bytes(run.memory_bytes),
+    ];
+    cells.extend(run.seconds.iter().map(|predicted| {
+        predicted.map_or_else(|| "unknown".to_owned(), |predicted| duration(predicted.seconds))
+    }));
+    cells
+}
+
+fn device_line(device: &DevicePlan) -> String {
+    let (name, slots) = (&device.kind.name, device.kind.slots);
+    let (Some(all), Some(wall)) = (device.device_seconds, device.wall_seconds) else {
+        return format!("on {name}: speed unknown; hint: `worker bench` measures it");
+    };
+    let basis = match device.basis {
+        Some(Basis::Measured) => "measured",
+        Some(Basis::Interpolated) => "from other shapes measured here",
+        _ => "by a table, within a factor of three",
+    };
+    format!(
+        "on {name}: {} of training, {} on {slots} slot{} ({basis})",
+        duration(all),
+        duration(wall),
+        if slots == 1 { "" } else { "s" }
+    )
+}
+
+fn count(value: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+    si(value as f64)
+}

@@ -1,0 +1,191 @@
+//! The results of a sweep as the report tells them; the page itself is made in `report`.
+
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use sweep_plot::input::PlotInput;
+use sweep_spec::{
+    attempt::RunState,
+    data::{DataManifest, DataSource},
+    hash::canonical_json,
+    training::TRAINING_REVISION,
+    units::si,
+};
+
+use crate::{
+    exit::{Exit, Failure, OrExit as _},
+    report::{self, ReportCost, ReportDevice, ReportInput, ReportRun},
+    results::{RunResult, SweepResults},
+};
+
+/// What the caller knows beside the results.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Telling {
+    /// The command that repeats the sweep.
+    pub(crate) command: String,
+    /// Why there is no fit.
+    pub(crate) fit_refused: Option<String>,
+    /// Predicted device-seconds of all runs, from before they were trained.
+    pub(crate) planned_seconds: Option<f64>,
+    /// Wall seconds of this command.
+    pub(crate) wall_seconds: Option<f64>,
+}
+
+/// Makes the page.
+///
+/// # Errors
+/// Exit code 1.
+pub(crate) fn render(
+    results: &SweepResults,
+    plot: &PlotInput,
+    telling: &Telling,
+) -> Result<String, Failure> {
+    let input = ReportInput {
+        sweep: results.name.clone(),
+        recipe: results.recipe.text().to_owned(),
+        command: telling.command.clone(),
+        written: now(),
+        plot: plot.clone(),
+        fit_refused: telling.fit_refused.clone(),
+        runs: results.runs.iter().map(report_run).collect(),
+        cost: cost(results, telling),
+        devices: devices(results),
+        facts: facts(results),
+    };
+    report::render(&input).or_exit(Exit::Failed)
+}
+
+fn report_run(run: &RunResult) -> ReportRun {
+    let counts = run.parameters();
+    ReportRun {
+        id: run.id.clone(),
+        parameters_total: counts.total,
+        parameters_non_embedding: counts.non_embedding,
+        steps: run.run.config.steps,
+        bits_per_byte: run.bits_per_byte,
+        seconds: run.seconds,
+        attempts: run.attempts,
+        device: run.device.clone(),
+        peak_memory_bytes: run.peak_memory_bytes,
+    }
+}
+
+fn cost(results: &SweepResults, telling: &Telling) -> ReportCost {
+    let done = || {
+        let ended = |run: &&RunResult| matches!(run.state, RunState::Finished | RunState::Diverged);
+        results.runs.iter().filter(ended)
+    };
+    ReportCost {
+        planned_seconds: telling.planned_seconds,
+        spent_seconds: done().map(|run| run.seconds).sum(),
+        planned_flops: Some(results.runs.iter().map(|run| run.run.config.flops()).sum()),
+        spent_flops: Some(done().map(|run| run.run.config.flops()).sum()),
+        wall_seconds: telling.wall_seconds,
+    }
+}
+
+fn devices(results: &SweepResults) -> Vec<ReportDevice> {
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for run in &results.runs {
+        if let Some(device) = &run.device {
+            *counts.entry((device, run.backend.as_deref().unwrap_or("unknown"))).or_default() += 1;
+        }
+    }
+    let device = |((name, backend), runs): ((&str, &str), usize)| ReportDevice {
+        name: name.to_owned(),
+        backend: backend.to_owned(),
+        // A device that fails its canary takes no run, and the CPU is what it is compared with.
+        canary: if backend == "cpu" { "reference" } else { "passed" }.to_owned(),
+        runs,
+    };
+    counts.into_iter().map(device).collect()
+}
+
+fn facts(results: &SweepResults) -> Vec<(String, String)> {
+    let mut facts = vec![
+        ("sweep".to_owned(), results.id.clone()),
+        ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("training revision".to_owned(), TRAINING_REVISION.to_string()),
+    ];
+    if let Some(run) = results.runs.first() {
+        facts.extend(data_facts(&run.run.manifest, &run.run.source));
+        let evaluation = &run.run.evaluation;
+        facts.push((
+            "evaluation".to_owned(),
+            format!("{} held-out tokens, {} times a run", evaluation.tokens, evaluation.times),
+        ));
+        facts.push(("optimiser".to_owned(), canonical_json(&run.run.config.optimizer)));
+        facts.push(("schedule".to_owned(), canonical_json(&run.run.config.schedule)));
+    }
+    facts
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+fn data_facts(manifest: &DataManifest, source: &DataSource) -> Vec<(String, String)> {
+    let tokens = format!(
+        "{} unique training tokens in {} documents, {} held out in {}",
+        si(manifest.train_tokens as f64),
+        manifest.train_documents,
+        si(manifest.validation_tokens as f64),
+        manifest.validation_documents
+    );
+    let tokenizer = match source {
+        DataSource::Text { tokenizer, .. } => canonical_json(tokenizer),
+        DataSource::Bin { .. } => "none, tokens as they are in the files".to_owned(),
+        DataSource::Synthetic(_) => "none, a synthetic process".to_owned(),
+    };
+    let mut facts = vec![
+        ("data".to_owned(), manifest.id.to_string()),
+        ("tokens".to_owned(), tokens),
+        ("vocabulary".to_owned(), manifest.vocabulary.to_string()),
+        ("tokenizer".to_owned(), tokenizer),
+    ];
+    if let Some(entropy) = manifest.entropy {
+        facts.push(("entropy rate".to_owned(), format!("{entropy} nats per token")));
+    }
+    facts
+}
+
+/// The date and time of now in UTC, for display.
+#[expect(clippy::disallowed_methods, reason = "the one place of the command that shows wall time")]
+fn now() -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    utc(seconds)
+}
+
+/// Seconds since 1970 as `2026-01-31 13:05 UTC` (Howard Hinnant, "chrono-compatible low-level date
+/// algorithms", `civil_from_days`).
+fn utc(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year}-{month:02}-{day:02} {:02}:{:02} UTC", rest / 3600, rest % 3600 / 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_right_around_leap_days() {
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59 UTC"),
+            (951_782_400, "2000-02-29 00:00 UTC"),
+            (951_868_800, "2000-03-01 00:00 UTC"),
+            (1_764_000_000, "2025-11-24 16:00 UTC"),
+        ] {
+            assert_eq!(utc(seconds), text);
+        }
+    }
+}

@@ -1,0 +1,513 @@
+//! The report: one HTML file that tells a sweep and opens offline. Everything is in it: figures as
+//! inline SVG, numbers as tables and as JSON, the recipe, and the command that repeats it.
+//!
+//! It computes nothing and reads no file and no clock; [`ReportInput`] holds all it says.
+
+use std::fmt::Write as _;
+
+use askama::Template;
+use serde::Serialize;
+use sweep_fit::Fit;
+use sweep_plot::{
+    figures::FigureKind,
+    input::{PlotInput, RunCurve, RunState},
+    render::{Paint, json, page_css, svg},
+    text,
+};
+use sweep_spec::{run::RunRole, units::si};
+
+/// Version of the JSON inside the page.
+const SCHEMA: &str = "sweep.report/1";
+
+/// Figures that stand before the loss curves: what a reader came for.
+const LEADING: usize = 2;
+
+/// Everything that a report says.
+#[derive(Clone, Debug)]
+pub(crate) struct ReportInput {
+    /// The name of the sweep.
+    pub(crate) sweep: String,
+    /// The recipe as it was handed in.
+    pub(crate) recipe: String,
+    /// The command that repeats the sweep, ready to paste.
+    pub(crate) command: String,
+    /// When the report was written, for display.
+    pub(crate) written: String,
+    /// Runs, curves and fits.
+    pub(crate) plot: PlotInput,
+    /// Why there is no fit, where it was refused.
+    pub(crate) fit_refused: Option<String>,
+    /// What is known of each run beside its curve, in the order of `plot.runs`.
+    pub(crate) runs: Vec<ReportRun>,
+    /// Planned and spent.
+    pub(crate) cost: ReportCost,
+    /// The devices that trained, with their backend and whatever else is to be said of them.
+    pub(crate) devices: Vec<ReportDevice>,
+    /// Facts in order: versions, data, tokenizer, held-out set, training revision.
+    pub(crate) facts: Vec<(String, String)>,
+}
+
+/// A run beside its curve.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ReportRun {
+    /// Its full id.
+    pub(crate) id: String,
+    /// Parameters, all of them.
+    pub(crate) parameters_total: u64,
+    /// Parameters without embedding and head.
+    pub(crate) parameters_non_embedding: u64,
+    /// Optimiser steps.
+    pub(crate) steps: u64,
+    /// Validation loss in bits per byte, where tokens are text.
+    pub(crate) bits_per_byte: Option<f64>,
+    /// Measured seconds of training.
+    pub(crate) seconds: Option<f64>,
+    /// Attempts so far.
+    pub(crate) attempts: u32,
+    /// The device of the last attempt.
+    pub(crate) device: Option<String>,
+    /// Largest memory of its trainer.
+    pub(crate) peak_memory_bytes: Option<u64>,
+}
+
+/// Planned and spent; absent is not known.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct ReportCost {
+    /// Predicted device-seconds of all runs, from before they were trained.
+    pub(crate) planned_seconds: Option<f64>,
+    /// Measured device-seconds of all attempts that count.
+    pub(crate) spent_seconds: Option<f64>,
+    /// Exact FLOPs of all runs.
+    pub(crate) planned_flops: Option<f64>,
+    /// Exact FLOPs of the runs that are done.
+    pub(crate) spent_flops: Option<f64>,
+    /// Wall seconds from submission to the last run.
+    pub(crate) wall_seconds: Option<f64>,
+}
+
+/// A device that trained.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ReportDevice {
+    /// Its name.
+    pub(crate) name: String,
+    /// Backend of the trainer.
+    pub(crate) backend: String,
+    /// Result of its canary.
+    pub(crate) canary: String,
+    /// Runs whose last attempt it trained.
+    pub(crate) runs: usize,
+}
+
+/// Why a report could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReportError {
+    /// Facts of runs and their curves differ in number.
+    #[error("{runs} facts of runs beside {curves} curves; hint: fill both from the same list")]
+    RunsDiffer {
+        /// Facts.
+        runs: usize,
+        /// Curves.
+        curves: usize,
+    },
+    /// The template could not be filled.
+    #[error("report.html cannot be filled: {0}")]
+    Template(#[from] askama::Error),
+    /// The embedded data could not be written.
+    #[error("the data of the report cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Writes the report as one HTML page.
+///
+/// # Errors
+/// [`ReportError`]; an input whose lists agree gives no cause for one.
+pub(crate) fn render(input: &ReportInput) -> Result<String, ReportError> {
+    let (runs, curves) = (input.runs.len(), input.plot.runs.len());
+    if runs != curves {
+        return Err(ReportError::RunsDiffer { runs, curves });
+    }
+    let mut leading = drawn(&input.plot, false);
+    let figures = leading.split_off(LEADING.min(leading.len()));
+    let page = Page {
+        title: &input.sweep,
+        summary: summary(&input.plot, input.fit_refused.as_deref()),
+        css: page_css(),
+        written: &input.written,
+        cost: cost_rows(&input.cost),
+        law: input.plot.fit.as_ref().map(LawTable::of),
+        interval: input.plot.interval.as_deref().unwrap_or("none"),
+        n_convention: &input.plot.n_convention,
+        forecasts: forecasts(&input.plot),
+        curves: drawn(&input.plot, true),
+        leading,
+        figures,
+        runs: run_rows(input),
+        failed: failed(&input.plot),
+        devices: &input.devices,
+        seeds: seeds(&input.plot),
+        facts: &input.facts,
+        recipe: &input.recipe,
+        command: &input.command,
+        data: embedded(input)?,
+    };
+    Ok(page.render()?)
+}
+
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page<'a> {
+    title: &'a str,
+    summary: Vec<String>,
+    css: String,
+    written: &'a str,
+    cost: Vec<[String; 3]>,
+    law: Option<LawTable>,
+    interval: &'a str,
+    n_convention: &'a str,
+    forecasts: Vec<[String; 6]>,
+    curves: Vec<Drawn>,
+    leading: Vec<Drawn>,
+    figures: Vec<Drawn>,
+    runs: Vec<Vec<Cell>>,
+    failed: Vec<[String; 3]>,
+    devices: &'a [ReportDevice],
+    seeds: String,
+    facts: &'a [(String, String)],
+    recipe: &'a str,
+    command: &'a str,
+    /// JSON in which no `<` stands.
+    data: String,
+}
+
+/// A figure as SVG, which escapes its own text.
+struct Drawn {
+    name: String,
+    short: String,
+    svg: String,
+}
+
+/// A cell with the value that it is sorted by.
+struct Cell {
+    text: String,
+    key: String,
+}
+
+struct LawTable {
+    name: String,
+    formula: String,
+    objective: String,
+    rows: Vec<[String; 4]>,
+    notes: Vec<String>,
+    warnings: Vec<[String; 2]>,
+}
+
+impl LawTable {
+    fn of(fit: &Fit) -> Self {
+        let row = |name: &str, estimate: &sweep_fit::Estimate| {
+            let optional =
+                |value: Option<String>| value.unwrap_or_else(|| "not estimated".to_owned());
+            [
+                text::typeset(name),
+                text::short(estimate.value),
+                optional(estimate.se.map(text::short)),
+                optional(
+                    estimate.ci95.map(|[a, b]| format!("{} to {}", text::short(a), text::short(b))),
+                ),
+            ]
+        };
+        let mut rows: Vec<[String; 4]> =
+            fit.params.iter().map(|parameter| row(parameter.name, &parameter.estimate)).collect();
+        if let Some(exponents) = &fit.exponents {
+            rows.push(row("a (N* ~ C^a)", &exponents.a));
+            rows.push(row("b (D* ~ C^b)", &exponents.b));
+        }
+        let mut notes =
+            vec![format!("{} observations fitted, {} dropped.", fit.n_points, fit.n_dropped)];
+        if let Some(held) = &fit.held_out {
+            notes.push(format!(
+                "{} observations held out of the top: mean error {:.2} %, largest {:.2} %.",
+                held.n,
+                100.0 * held.mean_abs_rel_error,
+                100.0 * held.max_abs_rel_error
+            ));
+        }
+        notes.push(match &fit.certificate {
+            Some(certificate) if certificate.global => format!(
+                "The minimum is certified: the profile over the exponents (grid step {}) has no lower one.",
+                text::short(certificate.resolution)
+            ),
+            Some(_) => "The minimum is not certified: the profile has a lower one, or it lies on the edge.".to_owned(),
+            None => "No certificate for the minimum.".to_owned(),
+        });
+        Self {
+            name: fit.law_name().to_owned(),
+            formula: text::typeset(fit.law.formula()),
+            objective: fit.objective.name().to_owned(),
+            rows,
+            notes,
+            warnings: fit
+                .warnings
+                .iter()
+                .map(|warning| [warning.code.to_string(), warning.message.clone()])
+                .collect(),
+        }
+    }
+}
+
+/// The sweep in a few sentences: what was trained, the law, the forecast and what came of it.
+fn summary(plot: &PlotInput, refused: Option<&str>) -> Vec<String> {
+    let done = plot.runs.iter().filter(|run| run.final_loss().is_some()).count();
+    let failed = plot.runs.iter().filter(|run| run.failed()).count();
+    let mut sentences =
+        vec![format!("{done} of {} runs are done, {failed} failed or diverged.", plot.runs.len())];
+    match (&plot.fit, refused) {
+        (Some(fit), _) => {
+            let spread = text::rms_percent(fit, &plot.runs.iter().collect::<Vec<_>>());
+            let spread = spread.map_or_else(String::new, |rms| format!(", errors {rms:.2} % rms"));
+            sentences.push(format!("Law: {}{spread}.", text::law_text(fit)));
+            let checks = plot.runs.iter().filter(|run| run.role == RunRole::Check);
+            sentences.extend(checks.filter_map(|run| check_sentence(plot, fit, run)));
+        }
+        (None, Some(reason)) => sentences.push(format!("No law was fitted: {reason}.")),
+        (None, None) => sentences.push("No law was fitted.".to_owned()),
+    }
+    if let Some(entropy) = plot.entropy {
+        let floor = plot.fit.as_ref().and_then(|fit| fit.param("E"));
+        let floor = floor.map_or_else(String::new, |floor| {
+            let error = text::percent(100.0 * (floor / entropy - 1.0));
+            format!(" The law's floor E is {}, {error} off.", text::short(floor))
+        });
+        sentences.push(format!(
+            "The entropy of the data is {} nats/token.{floor}",
+            text::short(entropy)
+        ));
+    }
+    sentences
+}
+
+fn check_sentence(plot: &PlotInput, fit: &Fit, run: &RunCurve) -> Option<String> {
+    let sentence = text::forecast_text(fit, run).or_else(|| {
+        let forecast = text::short(fit.predict(run.n, run.d)?);
+        let state = state_name(run.state);
+        Some(format!("Check run {}: forecast {forecast}, {state}, not measured.", run.label))
+    })?;
+    let fitted = plot.runs.iter().filter(|run| run.role == RunRole::Fit);
+    let fitted = fitted.filter(|run| run.final_loss().is_some());
+    let largest = fitted.map(|run| run.flops).fold(0.0, f64::max);
+    Some(if largest > 0.0 {
+        let times = run.flops / largest;
+        format!("{sentence} It has {times:.1} times the compute of the largest fitted run.")
+    } else {
+        sentence
+    })
+}
+
+fn cost_rows(cost: &ReportCost) -> Vec<[String; 3]> {
+    let row = |name: &str, planned: Option<String>, spent: Option<String>| {
+        let known = |value: Option<String>| value.unwrap_or_else(|| "not known".to_owned());
+        [name.to_owned(), known(planned), known(spent)]
+    };
+    let flops = |value: f64| format!("{} FLOPs", si(value));
+    let mut rows = vec![
+        row("compute, exact", cost.planned_flops.map(flops), cost.spent_flops.map(flops)),
+        row("device time", cost.planned_seconds.map(duration), cost.spent_seconds.map(duration)),
+    ];
+    if let Some(wall) = cost.wall_seconds {
+        rows.push(row("from submission to the last run", None, Some(duration(wall))));
+    }
+    rows
+}
+
+/// `1 h 02 m`, `3 m 20 s` or `4.1 s`.
+fn duration(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "for display")]
+    let whole = seconds.round().clamp(0.0, 1e12) as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} m {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} m", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// Check runs: name, sizes, forecast with interval, measured, error.
+fn forecasts(plot: &PlotInput) -> Vec<[String; 6]> {
+    let Some(fit) = &plot.fit else { return Vec::new() };
+    let checks = plot.runs.iter().filter(|run| run.role == RunRole::Check);
+    checks
+        .filter_map(|run| {
+            let forecast = fit.forecast(run.n, run.d)?;
+            let interval = forecast.run95.map_or_else(
+                || "none".to_owned(),
+                |[low, high]| format!("{} to {}", text::short(low), text::short(high)),
+            );
+            let error = text::error_percent(fit, run).map(text::percent);
+            Some([
+                run.label.clone(),
+                format!("{}, {}", si(run.n), si(run.d)),
+                text::short(forecast.loss),
+                interval,
+                run.final_loss().map_or_else(|| state_name(run.state).to_owned(), text::short),
+                error.unwrap_or_else(|| "not yet".to_owned()),
+            ])
+        })
+        .collect()
+}
+
+/// The figures of the report; loss curves have their axes to choose from and stand together.
+fn drawn(plot: &PlotInput, curves: bool) -> Vec<Drawn> {
+    FigureKind::ALL
+        .into_iter()
+        .filter(|kind| matches!(kind, FigureKind::LossCurves(_)) == curves)
+        .map(|kind| Drawn {
+            name: kind.name().to_owned(),
+            short: match kind {
+                FigureKind::LossCurves(axis) => axis.name().to_owned(),
+                _ => kind.name().to_owned(),
+            },
+            svg: svg::render(&kind.build(plot), Paint::Inline),
+        })
+        .collect()
+}
+
+const fn state_name(state: RunState) -> &'static str {
+    match state {
+        RunState::Waiting => "waiting",
+        RunState::Running => "running",
+        RunState::Done => "done",
+        RunState::Failed => "failed",
+        RunState::Diverged => "diverged",
+        RunState::Suspect => "suspect",
+    }
+}
+
+/// The rows of the run table, in the order of its head in `report.html`.
+fn run_rows(input: &ReportInput) -> Vec<Vec<Cell>> {
+    let word = |text: &str| Cell { text: text.to_owned(), key: text.to_owned() };
+    let value = |number: Option<f64>, show: &dyn Fn(f64) -> String| Cell {
+        text: number.map_or_else(|| "\u{2013}".to_owned(), show),
+        key: number.map_or_else(String::new, |number| number.to_string()),
+    };
+    let count = |number: u64| Cell { text: si(widened(number)), key: number.to_string() };
+    let rows = input.plot.runs.iter().zip(&input.runs);
+    rows.map(|(run, facts)| {
+        let error = input.plot.fit.as_ref().and_then(|fit| text::error_percent(fit, run));
+        vec![
+            word(&run.label),
+            word(if run.role == RunRole::Check { "check" } else { "fit" }),
+            word(state_name(run.state)),
+            count(facts.parameters_total),
+            count(facts.parameters_non_embedding),
+            value(Some(run.d), &si),
+            value(Some(run.d / run.n), &|ratio| format!("{ratio:.1}")),
+            value(Some(run.flops), &si),
+            count(facts.steps),
+            word(&run.seed.to_string()),
+            value(run.loss, &|loss| format!("{loss:.4}")),
+            value(facts.bits_per_byte, &|bits| format!("{bits:.4}")),
+            value(error, &text::percent),
+            value(facts.seconds, &duration),
+            count(u64::from(facts.attempts)),
+            word(facts.device.as_deref().unwrap_or("\u{2013}")),
+        ]
+    })
+    .collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for display")]
+const fn widened(number: u64) -> f64 {
+    number as f64
+}
+
+/// Runs without a loss that a fit may use, with the reason.
+fn failed(plot: &PlotInput) -> Vec<[String; 3]> {
+    let ended = |run: &&RunCurve| run.failed() || run.state == RunState::Suspect;
+    plot.runs
+        .iter()
+        .filter(ended)
+        .map(|run| {
+            let reason = run.reason.clone().unwrap_or_else(|| "no reason was recorded".to_owned());
+            [run.label.clone(), state_name(run.state).to_owned(), reason]
+        })
+        .collect()
+}
+
+fn seeds(plot: &PlotInput) -> String {
+    let mut seeds: Vec<u64> = plot.runs.iter().map(|run| run.seed).collect();
+    seeds.sort_unstable();
+    seeds.dedup();
+    let mut text = String::new();
+    for (i, seed) in seeds.iter().take(20).enumerate() {
+        let _ = write!(text, "{}{seed}", if i == 0 { "" } else { ", " });
+    }
+    if seeds.len() > 20 {
+        let _ = write!(text, " and {} more", seeds.len() - 20);
+    }
+    text
+}
+
+#[derive(Serialize)]
+struct Embedded<'a> {
+    schema: &'static str,
+    sweep: &'a str,
+    n_convention: &'a str,
+    fit: Option<&'a Fit>,
+    isoflop: Option<&'a Fit>,
+    cost: &'a ReportCost,
+    devices: &'a [ReportDevice],
+    runs: Vec<EmbeddedRun<'a>>,
+    figures: Vec<serde_json::Value>,
+}
+
+#[derive(Serialize)]
+struct EmbeddedRun<'a> {
+    label: &'a str,
+    role: RunRole,
+    state: &'static str,
+    #[serde(rename = "N")]
+    n: f64,
+    #[serde(rename = "D")]
+    d: f64,
+    flops: f64,
+    budget: Option<f64>,
+    seed: u64,
+    loss: Option<f64>,
+    reason: Option<&'a str>,
+    facts: &'a ReportRun,
+}
+
+/// The numbers of the report as JSON that cannot end its element: `<` is written as an escape.
+fn embedded(input: &ReportInput) -> Result<String, ReportError> {
+    let runs = input.plot.runs.iter().zip(&input.runs);
+    let data = Embedded {
+        schema: SCHEMA,
+        sweep: &input.sweep,
+        n_convention: &input.plot.n_convention,
+        fit: input.plot.fit.as_ref(),
+        isoflop: input.plot.isoflop.as_ref(),
+        cost: &input.cost,
+        devices: &input.devices,
+        runs: runs
+            .map(|(run, facts)| EmbeddedRun {
+                label: &run.label,
+                role: run.role,
+                state: state_name(run.state),
+                n: run.n,
+                d: run.d,
+                flops: run.flops,
+                budget: run.budget,
+                seed: run.seed,
+                loss: run.loss,
+                reason: run.reason.as_deref(),
+                facts,
+            })
+            .collect(),
+        figures: FigureKind::ALL
+            .into_iter()
+            .map(|kind| json::render(&kind.build(&input.plot), serde_json::value::Serializer))
+            .collect::<Result<_, _>>()?,
+    };
+    Ok(serde_json::to_string(&data)?.replace('<', "\\u003c"))
+}
+
+#[cfg(test)]
+mod tests;

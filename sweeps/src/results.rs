@@ -1,0 +1,300 @@
+//! What a sweep measured, fetched from a coordinator, and its three uses: observations for a fit,
+//! input for figures, rows for an export. Nothing is left out of it: runs that failed or diverged
+//! are there, marked.
+
+use std::collections::BTreeMap;
+
+use sweep_fit::Observation;
+use sweep_plot::input::{CurvePoint, PlotInput, RunCurve, RunState as PlotState};
+use sweep_proto::{client::Control, convert, v1};
+use sweep_spec::{
+    attempt::RunState,
+    metric::Metric,
+    recipe::{FitPlan, Recipe},
+    run::{Run, RunRole},
+    shape::{ParameterConvention, ParameterCounts},
+};
+
+use crate::{
+    client::refused,
+    exit::{Exit, Failure, OrExit as _},
+};
+
+/// One run with what became of it.
+#[derive(Clone, Debug)]
+pub(crate) struct RunResult {
+    /// The run in full.
+    pub(crate) run: Run,
+    /// Its id.
+    pub(crate) id: String,
+    /// Whether it enters the fit.
+    pub(crate) role: RunRole,
+    /// The FLOP budget it was made for.
+    pub(crate) budget: Option<f64>,
+    /// How far it came.
+    pub(crate) state: RunState,
+    /// Why it failed or diverged.
+    pub(crate) reason: Option<String>,
+    /// Validation loss at the last step, in nats per token.
+    pub(crate) loss: Option<f64>,
+    /// The same per byte of text.
+    pub(crate) bits_per_byte: Option<f64>,
+    /// Seconds of training.
+    pub(crate) seconds: Option<f64>,
+    /// Attempts so far.
+    pub(crate) attempts: u32,
+    /// The device of its last attempt.
+    pub(crate) device: Option<String>,
+    /// The backend of its last attempt.
+    pub(crate) backend: Option<String>,
+    /// Largest memory of its trainer.
+    pub(crate) peak_memory_bytes: Option<u64>,
+}
+
+/// A curve: steps and values.
+pub(crate) type Curve = Vec<(u64, f64)>;
+
+/// A sweep with all its runs.
+#[derive(Clone, Debug)]
+pub(crate) struct SweepResults {
+    /// Its id.
+    pub(crate) id: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// The recipe as it was handed in.
+    pub(crate) recipe: Recipe,
+    /// Its runs in the order of the recipe.
+    pub(crate) runs: Vec<RunResult>,
+    /// Complete curves by run and metric.
+    pub(crate) curves: BTreeMap<String, BTreeMap<Metric, Curve>>,
+}
+
+impl RunResult {
+    /// A short name that tells people which run it is.
+    pub(crate) fn label(&self) -> String {
+        self.id.chars().take(sweep_spec::id::SHORT_DIGITS).collect()
+    }
+
+    /// Parameters by convention.
+    pub(crate) fn parameters(&self) -> ParameterCounts {
+        self.run.config.parameters()
+    }
+
+    /// The final loss where a fit may use it.
+    pub(crate) fn usable_loss(&self) -> Option<f64> {
+        self.loss.filter(|loss| self.state == RunState::Finished && loss.is_finite())
+    }
+
+    /// The run as an observation of this loss.
+    #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+    fn sizes(&self, convention: ParameterConvention, loss: f64) -> Observation {
+        let config = &self.run.config;
+        Observation {
+            n: Some(self.parameters().under(convention) as f64),
+            d: Some(config.tokens() as f64),
+            flops: Some(config.flops()),
+            loss,
+            unique: Some(config.tokens().min(self.run.manifest.train_tokens) as f64),
+            group: None,
+            budget: self.budget,
+            convention: Some(convention_name(convention).to_owned()),
+            line: None,
+        }
+    }
+}
+
+/// The name of a convention in recipes and tables.
+pub(crate) const fn convention_name(convention: ParameterConvention) -> &'static str {
+    match convention {
+        ParameterConvention::Total => "total",
+        ParameterConvention::NonEmbedding => "non-embedding",
+        ParameterConvention::WithHead => "with-head",
+    }
+}
+
+impl SweepResults {
+    /// What the recipe asks to be fitted.
+    pub(crate) fn fit_plan(&self) -> &FitPlan {
+        &self.recipe.fit
+    }
+
+    /// Runs of a role.
+    pub(crate) fn of_role(&self, role: RunRole) -> impl Iterator<Item = &RunResult> {
+        self.runs.iter().filter(move |run| run.role == role)
+    }
+
+    /// The observations of the fit: final losses of finished runs that are no checks.
+    pub(crate) fn observations(&self) -> Vec<Observation> {
+        let convention = self.fit_plan().parameters;
+        self.of_role(RunRole::Fit)
+            .filter_map(|run| Some(run.sizes(convention, run.usable_loss()?)))
+            .collect()
+    }
+
+    /// Runs of the fit that give no observation, with the reason; a fit says how many it lacks.
+    pub(crate) fn left_out(&self) -> Vec<(&RunResult, &'static str)> {
+        self.of_role(RunRole::Fit)
+            .filter(|run| run.usable_loss().is_none())
+            .map(|run| {
+                (run, if run.state == RunState::Finished { "no loss" } else { run.state.name() })
+            })
+            .collect()
+    }
+
+    /// How many runs ended without being finished.
+    #[cfg(feature = "local")]
+    pub(crate) fn failed(&self) -> usize {
+        let failed = |run: &&RunResult| {
+            matches!(run.state, RunState::Failed | RunState::Diverged | RunState::Cancelled)
+        };
+        self.runs.iter().filter(failed).count()
+    }
+
+    /// What the figures need, without fits.
+    pub(crate) fn plot_input(&self) -> PlotInput {
+        let convention = self.fit_plan().parameters;
+        PlotInput {
+            runs: self.runs.iter().map(|run| self.run_curve(run, convention)).collect(),
+            fit: None,
+            isoflop: None,
+            interval: None,
+            n_convention: format!("N: {}", convention_words(convention)),
+            entropy: self.runs.first().and_then(|run| run.run.manifest.entropy),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+    fn run_curve(&self, run: &RunResult, convention: ParameterConvention) -> RunCurve {
+        let config = &run.run.config;
+        let curve = |metric: Metric| -> Vec<CurvePoint> {
+            let per_step = config.tokens_per_step() as f64;
+            let flops_per_token = config.shape.flops_per_token();
+            self.curves
+                .get(&run.id)
+                .and_then(|curves| curves.get(&metric))
+                .into_iter()
+                .flatten()
+                .map(|&(step, loss)| {
+                    let tokens = step as f64 * per_step;
+                    CurvePoint { step: step as f64, tokens, flops: tokens * flops_per_token, loss }
+                })
+                .collect()
+        };
+        RunCurve {
+            label: run.label(),
+            n: run.parameters().under(convention) as f64,
+            d: config.tokens() as f64,
+            flops: config.flops(),
+            budget: run.budget,
+            seed: config.seed,
+            role: run.role,
+            state: plot_state(run.state),
+            reason: run.reason.clone(),
+            loss: run.loss,
+            train: curve(Metric::TrainLoss),
+            validation: curve(Metric::ValidationLoss),
+        }
+    }
+}
+
+/// A convention in words.
+pub(crate) const fn convention_words(convention: ParameterConvention) -> &'static str {
+    match convention {
+        ParameterConvention::Total => "all parameters",
+        ParameterConvention::NonEmbedding => "without embedding and head",
+        ParameterConvention::WithHead => "without embedding, with head",
+    }
+}
+
+const fn plot_state(state: RunState) -> PlotState {
+    match state {
+        RunState::Queued => PlotState::Waiting,
+        RunState::Running => PlotState::Running,
+        RunState::Finished => PlotState::Done,
+        RunState::Diverged => PlotState::Diverged,
+        RunState::Failed | RunState::Cancelled => PlotState::Failed,
+    }
+}
+
+/// Fetches a sweep; with curves only where they are needed, since they are the bulk of it.
+///
+/// # Errors
+/// What the coordinator refuses, and replies that do not read.
+pub(crate) async fn fetch(
+    control: &mut Control,
+    sweep: &str,
+    curves: &[Metric],
+) -> Result<SweepResults, Failure> {
+    let request = v1::GetSweepRequest { sweep: sweep.to_owned() };
+    let reply = control.get_sweep(request).await.map_err(refused)?.into_inner();
+    let summary = reply.summary.ok_or_else(|| damaged("no summary"))?;
+    let recipe =
+        Recipe::parse(&format!("{}.toml", summary.name), &reply.recipe).or_exit(Exit::Failed)?;
+    let mut results = SweepResults {
+        id: summary.sweep_id.clone(),
+        name: summary.name,
+        recipe,
+        runs: Vec::new(),
+        curves: BTreeMap::new(),
+    };
+    let request = v1::ListRunsRequest {
+        sweep: summary.sweep_id.clone(),
+        with_json: true,
+        ..v1::ListRunsRequest::default()
+    };
+    let mut rows = control.list_runs(request).await.map_err(refused)?.into_inner();
+    while let Some(row) = rows.message().await.map_err(refused)? {
+        results.runs.push(run_result(row)?);
+    }
+    if !curves.is_empty() {
+        fetch_curves(control, &mut results, curves).await?;
+    }
+    Ok(results)
+}
+
+async fn fetch_curves(
+    control: &mut Control,
+    results: &mut SweepResults,
+    metrics: &[Metric],
+) -> Result<(), Failure> {
+    let request = v1::GetCurvesRequest {
+        sweep: results.id.clone(),
+        runs: Vec::new(),
+        metrics: metrics.iter().map(|metric| metric.name().to_owned()).collect(),
+        buckets_max: None,
+    };
+    let mut stream = control.get_curves(request).await.map_err(refused)?.into_inner();
+    while let Some(part) = stream.message().await.map_err(refused)? {
+        let metric: Metric = part.metric.parse().or_exit(Exit::Failed)?;
+        let curve = results.curves.entry(part.run_id).or_default().entry(metric).or_default();
+        curve.extend(part.steps.into_iter().zip(part.values));
+    }
+    Ok(())
+}
+
+fn run_result(row: v1::RunRow) -> Result<RunResult, Failure> {
+    let id = convert::run_id("run_id", &row.run_id).or_exit(Exit::Failed)?;
+    let json = row.run_json.as_deref().ok_or_else(|| damaged("a run without its JSON"))?;
+    Ok(RunResult {
+        run: convert::run("run_json", &id, json).or_exit(Exit::Failed)?,
+        id: row.run_id,
+        role: convert::role("role", row.role).or_exit(Exit::Failed)?,
+        budget: row.budget_flops,
+        state: convert::run_state("state", row.state).or_exit(Exit::Failed)?,
+        reason: row.reason,
+        loss: row.final_validation_loss,
+        bits_per_byte: row.final_validation_bits_per_byte,
+        seconds: row.measured_seconds,
+        attempts: row.attempts,
+        device: row.device_name,
+        backend: row.backend,
+        peak_memory_bytes: row.peak_memory_bytes,
+    })
+}
+
+fn damaged(what: &str) -> Failure {
+    Failure::message(
+        Exit::Failed,
+        format!("the coordinator sent {what}; hint: are both of one version?"),
+    )
+}

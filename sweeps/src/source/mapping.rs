@@ -1,0 +1,190 @@
+//! Which column means what (`--map ROLE=COLUMN`) and which rows are wanted (`--where
+//! COLUMN=VALUE`).
+
+use std::{path::Path, str::FromStr};
+
+use sweep_fit::Observation;
+
+use super::error::SourceError;
+
+/// What a column can mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    N,
+    D,
+    C,
+    Loss,
+    Unique,
+    Group,
+    Budget,
+}
+
+impl Role {
+    const ALL: [Self; 7] =
+        [Self::N, Self::D, Self::C, Self::Loss, Self::Unique, Self::Group, Self::Budget];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::N => "N",
+            Self::D => "D",
+            Self::C => "C",
+            Self::Loss => "loss",
+            Self::Unique => "unique",
+            Self::Group => "group",
+            Self::Budget => "budget",
+        }
+    }
+}
+
+/// One `ROLE=COLUMN`.
+#[derive(Clone, Debug)]
+pub(crate) struct MapArg {
+    role: Role,
+    column: String,
+}
+
+/// All of `--map`.
+#[derive(Clone, Debug)]
+pub(crate) struct Mapping(Vec<MapArg>);
+
+impl Mapping {
+    /// Reads the arguments of `--map`.
+    pub(crate) fn new(arguments: &[String]) -> Result<Self, SourceError> {
+        let mut list: Vec<MapArg> = Vec::new();
+        let bad = |option: &str, hint: String| {
+            Err(SourceError::Option {
+                option: format!("--map {option}"),
+                shape: "of the form ROLE=COLUMN",
+                hint,
+            })
+        };
+        for text in arguments {
+            let roles = Role::ALL.map(Role::name).join(", ");
+            let Some((name, column)) = text.split_once('=') else {
+                return bad(text, format!("roles are {roles}"));
+            };
+            let Some(role) = Role::ALL.into_iter().find(|role| role.name() == name) else {
+                return bad(text, format!("`{name}` is no role; roles are {roles}"));
+            };
+            if list.iter().any(|map| map.role == role) {
+                return bad(text, format!("`{name}` is mapped twice"));
+            }
+            list.push(MapArg { role, column: column.to_owned() });
+        }
+        if !list.iter().any(|map| map.role == Role::Loss) {
+            return bad("loss=COLUMN", "the loss must be mapped".to_owned());
+        }
+        Ok(Self(list))
+    }
+}
+
+/// One `COLUMN=VALUE`: the row is kept where the cell is this text.
+#[derive(Clone, Debug)]
+pub(crate) struct Filter {
+    column: String,
+    value: String,
+}
+
+impl FromStr for Filter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (column, value) = text
+            .split_once('=')
+            .ok_or_else(|| "give COLUMN=VALUE; hint: --where dataset=c4".to_owned())?;
+        Ok(Self { column: column.to_owned(), value: value.to_owned() })
+    }
+}
+
+/// Roles and filters resolved to the columns of one table.
+pub(super) struct Columns<'a> {
+    names: Vec<String>,
+    roles: Vec<(Role, usize)>,
+    filters: Vec<(usize, &'a str)>,
+}
+
+impl<'a> Columns<'a> {
+    /// Finds the columns; an unknown one is refused with those that exist.
+    pub(super) fn resolve(
+        path: &Path,
+        names: Vec<String>,
+        mapping: &Mapping,
+        filters: &'a [Filter],
+    ) -> Result<Self, SourceError> {
+        let place = |name: &str| {
+            names.iter().position(|column| column == name).ok_or_else(|| {
+                SourceError::UnknownColumn {
+                    path: path.into(),
+                    name: name.to_owned(),
+                    existing: names.join(", "),
+                }
+            })
+        };
+        let roles = mapping
+            .0
+            .iter()
+            .map(|map| Ok((map.role, place(&map.column)?)))
+            .collect::<Result<Vec<_>, SourceError>>()?;
+        let filters = filters
+            .iter()
+            .map(|filter| Ok((place(&filter.column)?, filter.value.as_str())))
+            .collect::<Result<Vec<_>, SourceError>>()?;
+        Ok(Self { names, roles, filters })
+    }
+
+    /// The columns by name, in the order of their numbers.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Whether `--where` lets a row through.
+    pub(super) fn wanted<'c>(&self, cell: &impl Fn(usize) -> Option<&'c str>) -> bool {
+        self.filters.iter().all(|&(column, value)| cell(column) == Some(value))
+    }
+
+    /// The observation of a row, or what is wrong with it.
+    pub(super) fn observation<'c>(
+        &self,
+        line: u64,
+        cell: impl Fn(usize) -> Option<&'c str>,
+    ) -> Result<Observation, Vec<String>> {
+        let mut row = Observation { line: Some(line), ..Observation::default() };
+        let mut bad = Vec::new();
+        for &(role, column) in &self.roles {
+            let text = cell(column).unwrap_or_default();
+            if role == Role::Group {
+                if text.is_empty() {
+                    bad.push(format!("line {line}: group is empty"));
+                }
+                row.group = Some(text.to_owned());
+                continue;
+            }
+            let number = text.trim().parse::<f64>().ok().filter(|v| v.is_finite() && *v > 0.0);
+            let Some(number) = number else {
+                bad.push(format!("line {line}: {} is '{text}'", role.name()));
+                continue;
+            };
+            match role {
+                Role::N => row.n = Some(number),
+                Role::D => row.d = Some(number),
+                Role::C => row.flops = Some(number),
+                Role::Loss => row.loss = number,
+                Role::Unique => row.unique = Some(number),
+                Role::Budget => row.budget = Some(number),
+                Role::Group => {}
+            }
+        }
+        if bad.is_empty() { Ok(row) } else { Err(bad) }
+    }
+
+    /// A column that names runs, where no group is mapped.
+    pub(super) fn run_column(&self) -> Option<String> {
+        if self.roles.iter().any(|(role, _)| *role == Role::Group) {
+            return None;
+        }
+        let names_runs = |name: &&String| {
+            matches!(name.to_ascii_lowercase().as_str(), "run" | "run_name" | "run_id")
+        };
+        self.names.iter().find(names_runs).cloned()
+    }
+}

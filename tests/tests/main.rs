@@ -1,0 +1,15 @@
+//! Whole-system tests: real binaries, real processes, real files. `tests/run` builds what they need.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
+
+mod access;
+mod bad_data;
+mod bad_recipe;
+mod cli;
+mod drivers;
+mod guards;
+mod lifecycle;
+mod resume;
+mod services;
+mod store;
+mod walls;

@@ -1,0 +1,210 @@
+//! `worker bench`: the speed of a training step, in a process of its own.
+//!
+//! The number of threads and Burn's default device are read from the environment once per process,
+//! so the command starts itself again with both set, and that child prints the result.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::{Command, ExitCode},
+    str::FromStr,
+};
+
+use clap::Args;
+use sweep_spec::shape::{LmShape, Mlp};
+use sweep_train::{BenchReport, DeviceId};
+
+use crate::{child, trainer::chain};
+
+/// Arguments of the bench.
+#[derive(Clone, Debug, Args)]
+pub struct BenchArgs {
+    /// Shape: d, layers, heads, seq, batch, and if wanted vocab (256) and mlp (relu2 or swiglu)
+    #[arg(long, default_value = "d=128,layers=4,heads=4,seq=128,batch=16")]
+    shape: BenchShape,
+    /// Device by its id, as `worker devices` lists it
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Counted steps, after the warm-up
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    steps: u32,
+    /// Threads of the CPU backend [default: one per core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A shape with its batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BenchShape {
+    shape: LmShape,
+    batch: u32,
+}
+
+impl FromStr for BenchShape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const HINT: &str = "hint: write it as d=128,layers=4,heads=4,seq=128,batch=16";
+        let mut values: [Option<u32>; 6] = [None; 6];
+        const KEYS: [&str; 6] = ["d", "layers", "heads", "seq", "batch", "vocab"];
+        let mut mlp = Mlp::default();
+        for part in text.split(',') {
+            let (key, value) =
+                part.split_once('=').ok_or_else(|| format!("`{part}` is no KEY=VALUE; {HINT}"))?;
+            if key == "mlp" {
+                mlp = match value {
+                    "relu2" => Mlp::Relu2,
+                    "swiglu" => Mlp::SwiGlu,
+                    _ => return Err(format!("mlp `{value}` is neither relu2 nor swiglu")),
+                };
+                continue;
+            }
+            let place = KEYS
+                .iter()
+                .position(|known| *known == key)
+                .ok_or_else(|| format!("`{key}` is no key of a shape; {HINT}"))?;
+            let number =
+                value.parse().map_err(|_| format!("{key} `{value}` is no whole number; {HINT}"))?;
+            if values[place].replace(number).is_some() {
+                return Err(format!("{key} is given twice"));
+            }
+        }
+        let need = |place: usize| {
+            values[place].ok_or_else(|| format!("{} is missing; {HINT}", KEYS[place]))
+        };
+        let shape = LmShape {
+            vocabulary: values[5].unwrap_or(256),
+            width: need(0)?,
+            layers: need(1)?,
+            heads: need(2)?,
+            sequence: need(3)?,
+            mlp,
+        };
+        shape.check().map_err(|error| error.to_string())?;
+        let batch = need(4)?;
+        if batch == 0 {
+            return Err("batch is 0; hint: a step needs at least one sequence".to_owned());
+        }
+        Ok(Self { shape, batch })
+    }
+}
+
+impl BenchArgs {
+    /// Starts the measuring child and passes its result on.
+    pub(crate) fn run(&self) -> ExitCode {
+        match self.start() {
+            Ok(code) => code,
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "error: cannot start the bench: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn start(&self) -> io::Result<ExitCode> {
+        let shape = &self.shape.shape;
+        let mlp = if shape.mlp == Mlp::SwiGlu { "swiglu" } else { "relu2" };
+        let text = format!(
+            "d={},layers={},heads={},seq={},batch={},vocab={},mlp={mlp}",
+            shape.width,
+            shape.layers,
+            shape.heads,
+            shape.sequence,
+            self.shape.batch,
+            shape.vocabulary
+        );
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.threads.map_or_else(cores, usize::from);
+        let program: PathBuf = std::env::current_exe()?;
+        let mut command = Command::new(program);
+        command.arg(child::BENCH).arg("--shape").arg(text).arg("--device").arg(&self.device);
+        command.arg("--steps").arg(self.steps.to_string());
+        if self.json {
+            command.arg("--json");
+        }
+        child::set_environment(&mut command, threads);
+        let status = command.status()?;
+        if let Some(code) = status.code() {
+            return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
+        }
+        let _ = writeln!(io::stderr(), "error: the bench {}", child::describe(status));
+        Ok(ExitCode::FAILURE)
+    }
+
+    /// The measuring child.
+    pub(crate) fn measure(&self) -> ExitCode {
+        let device = DeviceId(self.device.clone());
+        let report =
+            match sweep_train::bench(&self.shape.shape, self.shape.batch, self.steps, &device) {
+                Ok(report) => report,
+                Err(error) => {
+                    let _ = writeln!(io::stderr(), "error: {}", chain(&error));
+                    return ExitCode::FAILURE;
+                }
+            };
+        match self.print(&report, &mut io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "error: cannot write the result: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn print(&self, report: &BenchReport, out: &mut impl Write) -> io::Result<()> {
+        if self.json {
+            serde_json::to_writer(&mut *out, report)?;
+            return writeln!(out);
+        }
+        write!(
+            out,
+            "{} {} {} threads={} params={} tokens/s={:.0} 6N-GFLOP/s={:.1}",
+            report.engine,
+            report.device,
+            report.dtype,
+            report.threads,
+            report.params,
+            report.tokens_per_second,
+            report.flops_6n / 1e9
+        )?;
+        match report.peak_memory_bytes {
+            Some(bytes) => writeln!(out, " peak={} MiB", bytes >> 20),
+            None => writeln!(out),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_is_read_and_checked() {
+        let found: BenchShape = "d=128,layers=4,heads=4,seq=128,batch=16".parse().unwrap();
+        assert_eq!(found.batch, 16);
+        assert_eq!(found.shape.parameters().total, 853_120);
+        let found: BenchShape =
+            "d=96,layers=3,heads=6,seq=64,batch=1,mlp=swiglu,vocab=512".parse().unwrap();
+        assert_eq!((found.shape.mlp, found.shape.vocabulary), (Mlp::SwiGlu, 512));
+    }
+
+    #[test]
+    fn a_wrong_shape_says_what_is_wrong() {
+        for (text, part) in [
+            ("d=128", "layers is missing"),
+            ("d=12q,layers=4,heads=4,seq=128,batch=16", "`12q`"),
+            ("width=128", "`width`"),
+            ("d", "KEY=VALUE"),
+            ("d=1,d=2", "twice"),
+            ("d=30,layers=4,heads=4,seq=128,batch=16", "heads"),
+            ("d=128,layers=4,heads=4,seq=128,batch=0", "batch is 0"),
+        ] {
+            let error = text.parse::<BenchShape>().unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}

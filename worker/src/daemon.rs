@@ -1,0 +1,366 @@
+//! The daemon: puts devices, slots, spool and link together and waits for its end.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use sweep_spec::attempt::Device;
+use sweep_train::DeviceInfo;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{interval, sleep, timeout},
+};
+
+use crate::{
+    child::{self, Launch, Purpose},
+    clock,
+    config::{Config, ConfigError},
+    drain::{Ended, Shutdown},
+    fake::FakeScript,
+    inventory::{self, Inventory, Refusal},
+    link::{self, LinkEnd, Shared},
+    slot::{Slot, SlotEvent, SlotLimits},
+    spool::{SPOOL_BYTES_MAX, Spool, SpoolError},
+    state::{State, StateError},
+    supervisor::{Seat, SeatState, Supervisor},
+    tether::{MESSAGES_MAX, TrainerSource},
+};
+
+/// Pace of sealing batches; a quarter of their age, so that they are at most a quarter late.
+const TICK: Duration = Duration::from_millis(60);
+
+/// A worker that leaves waits so long for the acknowledgement of its last points; what is left then
+/// is sent at its next start.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(10);
+
+/// Trainers end within this time after their orders are closed, or are killed.
+const CLOSE_MAX: Duration = Duration::from_secs(12);
+
+/// Orders that wait for a slot: it takes them within a message of its trainer.
+const ORDERS_MAX: usize = 8;
+
+/// Why a daemon cannot work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The state folder is of no use.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The spool is of no use.
+    #[error("{0}")]
+    Spool(String),
+    /// The cache folder is of no use.
+    #[error(
+        "cannot use the cache folder {folder}: {source}; hint: give a writable one with --cache"
+    )]
+    Cache {
+        /// The folder.
+        folder: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// There is no device to train on.
+    #[error("no device can train: {0}")]
+    NoDevice(String),
+    /// The result of a command cannot be written.
+    #[error("cannot write the result: {0}")]
+    Output(std::io::Error),
+    /// The system gives no signal handler.
+    #[error("cannot listen for signals: {0}")]
+    Signals(std::io::Error),
+    /// The coordinator does not want this worker.
+    #[error("{0}")]
+    Refused(String),
+    /// Nobody answered in the time given.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+impl WorkerError {
+    /// The exit code of a process that ends so.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            Self::Refused(_) | Self::Unreachable(_) => 3,
+            Self::State(_)
+            | Self::Spool(_)
+            | Self::Cache { .. }
+            | Self::NoDevice(_)
+            | Self::Output(_)
+            | Self::Signals(_) => 1,
+        }
+    }
+}
+
+impl From<SpoolError> for WorkerError {
+    fn from(error: SpoolError) -> Self {
+        Self::Spool(error.to_string())
+    }
+}
+
+/// Runs a worker until it is asked to end, is refused, or has no device left.
+///
+/// # Errors
+/// [`WorkerError`]; its exit code says who has to act.
+pub async fn run(
+    config: Config,
+    mut shutdown: watch::Receiver<Shutdown>,
+) -> Result<Ended, WorkerError> {
+    config.check()?;
+    let state = State::open(&config.state)?;
+    let spool = Spool::open(&state.spool(), SPOOL_BYTES_MAX)?;
+    let launch = launch(&config.cache, 1)?;
+    let inventory = tokio::select! {
+        inventory = devices(&config, &launch) => inventory?,
+        ended = asked(&mut shutdown) => return Ok(ended),
+    };
+    if let Some(refused) = inventory.refusals() {
+        tracing::warn!("{refused}");
+    }
+    let plan = plan(&config, &launch, &inventory.devices)?;
+    let (events_sender, events) = mpsc::channel(MESSAGES_MAX);
+    let mut slots = JoinSet::new();
+    let seats = start(plan, &events_sender, &mut slots);
+    drop(events_sender);
+    let known = known_devices(&inventory);
+    let identity = state.identity.clone();
+    let supervisor = Supervisor::new(identity, spool, state.checkpoints(), known, seats);
+    let shared = Shared::new(supervisor);
+    let ended = supervise(&config, &shared, events, &mut shutdown).await;
+    shared.lock().close();
+    let closed = timeout(CLOSE_MAX, async { while slots.join_next().await.is_some() {} }).await;
+    if closed.is_err() {
+        tracing::warn!("a trainer did not end in time and is killed");
+    }
+    ended
+}
+
+/// How children of this worker are started, with their folders made.
+pub(crate) fn launch(cache: &Path, threads: usize) -> Result<Launch, WorkerError> {
+    let failed = |source| WorkerError::Cache { folder: cache.display().to_string(), source };
+    // Children run in folders of their own, so their paths must not depend on ours.
+    let kernels = child::kernels_folder(&std::path::absolute(cache).map_err(failed)?);
+    let program = std::env::current_exe().map_err(failed)?;
+    let launch = Launch { program, kernels, threads };
+    launch.prepare().map_err(failed)?;
+    Ok(launch)
+}
+
+/// Waits until the daemon is asked to end before it began.
+async fn asked(shutdown: &mut watch::Receiver<Shutdown>) -> Ended {
+    let asked = shutdown.wait_for(|shutdown| *shutdown != Shutdown::None).await;
+    match asked.map(|shutdown| *shutdown) {
+        Ok(Shutdown::Interrupt) => Ended::Interrupted,
+        Ok(_) => Ended::Done,
+        // The caller has let go of it, so nobody can ask.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+async fn devices(config: &Config, launch: &Launch) -> Result<Inventory, WorkerError> {
+    if config.fake.is_some() {
+        return Ok(Inventory { devices: vec![scripted_device()], refused: Vec::new() });
+    }
+    inventory::take(launch, &config.devices, config.offer_software_gpus)
+        .await
+        .map_err(WorkerError::NoDevice)
+}
+
+fn scripted_device() -> DeviceInfo {
+    DeviceInfo {
+        id: sweep_train::DeviceId("cpu".to_owned()),
+        backend: "cpu".to_owned(),
+        name: "script".to_owned(),
+        memory_bytes: None,
+        software: false,
+    }
+}
+
+/// What the coordinator is told: devices in use, and refused ones with the reason.
+fn known_devices(inventory: &Inventory) -> Vec<Device> {
+    let used = inventory.devices.iter().map(|device| Device {
+        id: device.id.0.clone(),
+        name: device.name.clone(),
+        backend: device.backend.clone(),
+        memory_bytes: device.memory_bytes,
+        software: device.software,
+        refused: None,
+    });
+    let refused = inventory.refused.iter().map(|Refusal { device, reason }| Device {
+        id: device.clone(),
+        name: device.clone(),
+        backend: device.split(':').next().unwrap_or_default().to_owned(),
+        memory_bytes: None,
+        software: false,
+        refused: Some(reason.clone()),
+    });
+    used.chain(refused).collect()
+}
+
+/// The slots of the devices in use, and what trains in them.
+fn plan(
+    config: &Config,
+    launch: &Launch,
+    devices: &[DeviceInfo],
+) -> Result<Vec<(String, TrainerSource)>, WorkerError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut slots = Vec::new();
+    let cache = std::path::absolute(&config.cache).map_err(|source| WorkerError::Cache {
+        folder: config.cache.display().to_string(),
+        source,
+    })?;
+    for device in devices {
+        let gpu = !device.id.is_cpu();
+        let by_default = if gpu { 1 } else { u32::try_from(cores).unwrap_or(1) };
+        let count = config.slots.unwrap_or(by_default.min(crate::config::SLOTS_MAX));
+        let threads = if gpu { 1 } else { (cores / count as usize).max(1) };
+        let launch = Launch { threads, ..launch.clone() };
+        for _ in 0..count {
+            let source = match &config.fake {
+                Some(script) => TrainerSource::Fake(FakeScript::clone(script)),
+                None => TrainerSource::Child {
+                    launch: launch.clone(),
+                    purpose: Purpose::Trainer { device: device.id.clone(), cache: cache.clone() },
+                    gpu,
+                },
+            };
+            slots.push((device.id.0.clone(), source));
+        }
+        tracing::info!(
+            "{} slot(s) of {threads} thread(s) on {} ({})",
+            count,
+            device.id.0,
+            device.name
+        );
+    }
+    Ok(slots)
+}
+
+fn start(
+    plan: Vec<(String, TrainerSource)>,
+    events: &mpsc::Sender<SlotEvent>,
+    slots: &mut JoinSet<()>,
+) -> Vec<Seat> {
+    let mut seats = Vec::new();
+    for (index, (device_id, source)) in plan.into_iter().enumerate() {
+        let (sender, orders) = mpsc::channel(ORDERS_MAX);
+        let limits = SlotLimits::default();
+        slots.spawn(Slot { index, source, limits, orders, events: events.clone() }.run());
+        seats.push(Seat { device_id, orders: sender, state: SeatState::Starting });
+    }
+    seats
+}
+
+/// Carries news from the slots to the supervisor until the worker ends.
+async fn supervise(
+    config: &Config,
+    shared: &Arc<Shared>,
+    mut events: mpsc::Receiver<SlotEvent>,
+    shutdown: &mut watch::Receiver<Shutdown>,
+) -> Result<Ended, WorkerError> {
+    let link = link::run(Arc::clone(shared), config.access.clone(), config.connect_max);
+    let mut link = std::pin::pin!(link);
+    let mut tick = interval(TICK);
+    let mut asked = *shutdown.borrow_and_update();
+    heed(shared, asked);
+    let mut caller_gone = false;
+    loop {
+        tokio::select! {
+            end = &mut link => return Err(match end {
+                LinkEnd::Refused(reason) => WorkerError::Refused(reason),
+                LinkEnd::Unreachable(reason) => WorkerError::Unreachable(reason),
+            }),
+            event = events.recv() => {
+                let Some(event) = event else {
+                    return Err(WorkerError::NoDevice(unusable(shared)));
+                };
+                take(shared, event);
+            }
+            _ = tick.tick() => {
+                shared.lock().spool.tick(clock::now());
+                shared.spooled.notify_one();
+            }
+            changed = shutdown.changed(), if !caller_gone => {
+                caller_gone = changed.is_err();
+                asked = *shutdown.borrow_and_update();
+                heed(shared, asked);
+            }
+        }
+        if asked == Shutdown::Now {
+            return Ok(ended(shared, asked));
+        }
+        if shared.lock().unusable().is_some() {
+            flush(shared, &mut link).await;
+            return Err(WorkerError::NoDevice(unusable(shared)));
+        }
+        let leave = {
+            let supervisor = shared.lock();
+            supervisor.is_draining() && supervisor.is_idle()
+        };
+        if leave {
+            flush(shared, &mut link).await;
+            return Ok(ended(shared, asked));
+        }
+    }
+}
+
+fn take(shared: &Shared, event: SlotEvent) {
+    let changed = shared.lock().slot_event(event, clock::now());
+    if changed.beat {
+        shared.beat.notify_one();
+    }
+    if changed.spooled {
+        shared.spooled.notify_one();
+    }
+}
+
+fn heed(shared: &Shared, asked: Shutdown) {
+    let reason = match asked {
+        Shutdown::None => return,
+        Shutdown::Terminate => "asked to leave",
+        Shutdown::Interrupt => "interrupted",
+        Shutdown::Now => "asked to leave at once",
+    };
+    shared.lock().drain(reason);
+    shared.beat.notify_one();
+}
+
+fn unusable(shared: &Shared) -> String {
+    shared.lock().unusable().unwrap_or_else(|| "every slot ended".to_owned())
+}
+
+fn ended(shared: &Shared, asked: Shutdown) -> Ended {
+    let supervisor = shared.lock();
+    let left = supervisor.has_work_left() || !supervisor.is_idle() || !supervisor.spool.is_empty();
+    match asked {
+        Shutdown::Interrupt => Ended::Interrupted,
+        _ if left => Ended::Drained,
+        _ => Ended::Done,
+    }
+}
+
+/// Lets the link send what is left, for a while.
+async fn flush(shared: &Shared, link: &mut (impl Future<Output = LinkEnd> + Unpin)) {
+    let empty = async {
+        while !shared.lock().spool.is_empty() {
+            shared.lock().spool.tick(clock::now());
+            shared.spooled.notify_one();
+            sleep(TICK).await;
+        }
+        // The last heartbeat says that nothing runs here any more.
+        shared.beat.notify_one();
+        sleep(TICK).await;
+    };
+    let all = async {
+        tokio::select! {
+            () = empty => {}
+            _ = link => {}
+        }
+    };
+    if timeout(LAST_WORDS_MAX, all).await.is_err() {
+        tracing::warn!("the coordinator has not acknowledged everything; the rest is kept");
+    }
+}

@@ -1,0 +1,292 @@
+use sweep_spec::metric::{Metric, Point};
+
+use super::*;
+use crate::{
+    fixtures,
+    pipe::CheckpointNote,
+    spool::{Entry, SPOOL_BYTES_MAX},
+};
+
+/// A supervisor with two slots whose orders are read by the test.
+struct Bench {
+    supervisor: Supervisor,
+    orders: Vec<mpsc::Receiver<SlotOrder>>,
+    now: Instant,
+    home: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test owns its start of time")]
+    fn at(home: tempfile::TempDir) -> Self {
+        let (mut seats, mut orders) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            let (sender, receiver) = mpsc::channel(8);
+            let device_id = "cpu".to_owned();
+            seats.push(Seat { device_id, orders: sender, state: SeatState::Starting });
+            orders.push(receiver);
+        }
+        let device = Device {
+            id: "cpu".to_owned(),
+            name: "a processor".to_owned(),
+            backend: "cpu".to_owned(),
+            memory_bytes: None,
+            software: false,
+            refused: None,
+        };
+        let identity = Identity { worker_id: "w".to_owned(), incarnation: 1, host: "h".to_owned() };
+        let spool = Spool::open(&home.path().join("spool"), SPOOL_BYTES_MAX).unwrap();
+        let checkpoints = home.path().join("checkpoints");
+        let supervisor = Supervisor::new(identity, spool, checkpoints, vec![device], seats);
+        Self { supervisor, orders, now: Instant::now(), home }
+    }
+
+    fn tell(&mut self, slot: usize, news: SlotNews) -> Changed {
+        self.supervisor.slot_event(SlotEvent { slot, news }, self.now)
+    }
+
+    fn ready(&mut self, slot: usize) {
+        assert!(self.tell(slot, SlotNews::Ready { canary: String::new() }).beat);
+    }
+
+    fn grant(&mut self, slot: u32, seed: u64) -> AttemptKey {
+        let (key, grant) = grant(slot, seed);
+        self.supervisor.grant(&grant, self.now).unwrap();
+        key
+    }
+
+    fn entries(&mut self, key: &AttemptKey) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        while let Some(entry) = self.supervisor.spool.next(key, 0).unwrap() {
+            match &entry {
+                Entry::Points { seq, .. } => self.supervisor.spool.acked_points(key, *seq),
+                Entry::Checkpoint { .. } => self.supervisor.spool.acked_checkpoint(key),
+                Entry::End(_) => self.supervisor.spool.remove(key),
+            }
+            entries.push(entry);
+        }
+        entries
+    }
+}
+
+fn grant(slot: u32, seed: u64) -> (AttemptKey, v1::Grant) {
+    let run = fixtures::run(10, seed);
+    let key = AttemptKey { run: run.config.id(), number: 1 };
+    let grant = v1::Grant {
+        key: Some((&key).into()),
+        slot,
+        run_json: convert::run_json(&run),
+        lease_ms: 20_000,
+        checkpoint: None,
+    };
+    (key, grant)
+}
+
+fn loss(step: u64) -> SlotNews {
+    SlotNews::Points(vec![Point { metric: Metric::TrainLoss, step, value: 5.0 }.into()])
+}
+
+fn ended(ending: Ending) -> SlotNews {
+    SlotNews::Ended { ending, memory: Memory { resident_bytes: None, peak_bytes: Some(7) } }
+}
+
+#[test]
+fn a_grant_is_trained_spooled_and_reported() {
+    let mut bench = Bench::new();
+    assert!(bench.supervisor.heartbeat(bench.now).free_slots.is_empty(), "no canary has passed");
+    bench.ready(1);
+    assert_eq!(bench.supervisor.heartbeat(bench.now).free_slots, [1]);
+    let key = bench.grant(1, 0);
+    assert!(matches!(bench.orders[1].try_recv(), Ok(SlotOrder::Train(_))));
+
+    bench.tell(1, SlotNews::Started { step: 4, passed_over: Vec::new() });
+    bench.now += Duration::from_secs(2);
+    assert!(bench.tell(1, loss(5)).spooled);
+    bench.tell(1, SlotNews::Progress { step: 5, tokens_per_second: 10.0 });
+    let beat = bench.supervisor.heartbeat(bench.now);
+    assert_eq!((beat.running.len(), beat.running[0].step, beat.running[0].slot), (1, 5, 1));
+    assert!(beat.free_slots.is_empty() && beat.ended.is_empty());
+
+    let note = CheckpointNote { step: 5, path: "/c".into(), hash: "h".into() };
+    bench.tell(1, SlotNews::Checkpoint(note));
+    let changed = bench.tell(1, ended(Ending::Finished { step: 10 }));
+    assert_eq!(changed, Changed { beat: true, spooled: true });
+    let beat = bench.supervisor.heartbeat(bench.now);
+    assert_eq!((beat.running.len(), beat.ended.len()), (0, 1));
+
+    let entries = bench.entries(&key);
+    assert!(matches!(entries[0], Entry::Points { seq: 1, resume_step: 4, .. }), "{entries:?}");
+    assert!(matches!(entries[1], Entry::Checkpoint { requires_seq: 1, .. }), "{entries:?}");
+    let Entry::End(end) = &entries[2] else { panic!("{entries:?}") };
+    assert_eq!((end.seconds, end.resume_step, end.peak_memory_bytes), (Some(2.0), 4, Some(7)));
+    assert!(bench.supervisor.is_idle());
+}
+
+#[test]
+fn a_grant_of_another_run_fails_as_configuration() {
+    let mut bench = Bench::new();
+    bench.ready(0);
+    let (key, mut grant) = grant(0, 0);
+    grant.run_json = convert::run_json(&fixtures::run(10, 1));
+    bench.supervisor.grant(&grant, bench.now).unwrap();
+    assert!(bench.orders[0].try_recv().is_err());
+    let entries = bench.entries(&key);
+    let Entry::End(End { ending: Ending::Failed { cause, .. }, .. }) = &entries[0] else {
+        panic!("{entries:?}");
+    };
+    assert_eq!(*cause, FailureCause::Configuration);
+}
+
+#[test]
+fn a_grant_for_a_busy_slot_is_dropped() {
+    let mut bench = Bench::new();
+    bench.ready(0);
+    bench.grant(0, 0);
+    for slot in [0, 1, 9] {
+        let (key, grant) = grant(slot, 1);
+        assert!(bench.supervisor.grant(&grant, bench.now).is_err());
+        assert!(!bench.supervisor.spool.keys().contains(&key));
+    }
+    // The same grant twice is one attempt.
+    bench.ready(1);
+    let (_, twice) = grant(1, 0);
+    assert!(bench.supervisor.grant(&twice, bench.now).is_err());
+}
+
+#[test]
+fn draining_stops_runs_and_takes_no_more() {
+    let mut bench = Bench::new();
+    bench.ready(0);
+    bench.ready(1);
+    let key = bench.grant(0, 0);
+    bench.orders[0].try_recv().unwrap();
+    bench.supervisor.drain("asked to leave");
+    bench.supervisor.drain("asked again");
+    assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Stop)));
+    assert!(bench.orders[0].try_recv().is_err(), "one stop is enough");
+    let beat = bench.supervisor.heartbeat(bench.now);
+    assert!(beat.draining && beat.free_slots.is_empty());
+    assert!(bench.supervisor.grant(&grant(1, 1).1, bench.now).is_err());
+    assert!(!bench.supervisor.has_work_left());
+    bench.tell(0, ended(Ending::Stopped { step: 3 }));
+    assert!(bench.supervisor.is_idle() && bench.supervisor.has_work_left());
+    assert!(matches!(bench.entries(&key)[..], [Entry::End(_)]));
+}
+
+#[test]
+fn what_an_earlier_daemon_trained_is_lost_but_its_points_are_not() {
+    let mut bench = Bench::new();
+    bench.ready(0);
+    let key = bench.grant(0, 0);
+    bench.tell(0, loss(1));
+    bench.supervisor.spool.tick(bench.now + Duration::from_secs(1));
+    let home = bench.home;
+    drop(bench.supervisor);
+    let mut bench = Bench::at(home);
+    let request = bench.supervisor.join_request();
+    assert_eq!((request.held.len(), request.held[0].slot, request.held[0].last_seq), (1, None, 1));
+    let entries = bench.entries(&key);
+    assert!(matches!(entries[0], Entry::Points { seq: 1, .. }));
+    let Entry::End(End { ending: Ending::Failed { cause, .. }, .. }) = &entries[1] else {
+        panic!("{entries:?}");
+    };
+    assert_eq!(*cause, FailureCause::Infrastructure);
+}
+
+#[test]
+fn verdicts_keep_kill_or_forget() {
+    let mut bench = Bench::new();
+    bench.ready(0);
+    bench.ready(1);
+    let (kept, killed) = (bench.grant(0, 0), bench.grant(1, 1));
+    bench.tell(0, loss(1));
+    bench.supervisor.spool.tick(bench.now + Duration::from_secs(1));
+    let mut verdict = |key: &AttemptKey, kind: v1::verdict::Kind, acked_seq| {
+        let verdict = v1::Verdict {
+            key: Some(key.into()),
+            kind: kind.into(),
+            acked_seq,
+            reason: "granted anew".to_owned(),
+        };
+        bench.supervisor.verdict(&verdict).unwrap();
+    };
+    verdict(&kept, v1::verdict::Kind::Keep, 1);
+    verdict(&killed, v1::verdict::Kind::Kill, 0);
+    assert_eq!(bench.supervisor.spool.next(&kept, 0).unwrap(), None, "batch 1 is durable");
+    assert_eq!(bench.supervisor.spool.keys(), [kept]);
+    bench.orders[1].try_recv().unwrap();
+    assert!(matches!(bench.orders[1].try_recv(), Ok(SlotOrder::Kill)));
+    // What the killed trainer still says is nobody's.
+    bench.tell(1, loss(2));
+    bench.tell(1, ended(Ending::Finished { step: 10 }));
+    assert_eq!(bench.supervisor.spool.keys().len(), 1);
+}
+
+#[test]
+fn a_run_resumes_only_from_a_committed_checkpoint() {
+    let mut bench = Bench::new();
+    bench.ready(0);
+    let (key, mut grant) = grant(0, 0);
+    let folder = bench.home.path().join("checkpoints").join(key.run.as_str());
+    let make = |step: u64| {
+        let path = folder.join(format!("step-{step:012}"));
+        fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let (committed, beyond) = (make(5), make(8));
+    grant.checkpoint = Some(v1::CheckpointRef { step: 5, hash: "h".into(), worker_id: "w".into() });
+    bench.supervisor.grant(&grant, bench.now).unwrap();
+    assert!(committed.exists() && !beyond.exists());
+    bench.tell(0, ended(Ending::Failed { cause: FailureCause::Program, reason: String::new() }));
+    bench.entries(&key);
+
+    // A checkpoint of another worker is not here; whatever lies here was never committed.
+    grant.key = Some((&AttemptKey { number: 2, ..key }).into());
+    grant.checkpoint =
+        Some(v1::CheckpointRef { step: 5, hash: "h".into(), worker_id: "another".into() });
+    bench.ready(0);
+    bench.supervisor.grant(&grant, bench.now).unwrap();
+    assert!(!committed.exists());
+}
+
+#[test]
+fn the_last_checkpoint_of_a_finished_run_stays() {
+    let mut bench = Bench::new();
+    bench.ready(0);
+    let key = bench.grant(0, 0);
+    let folder = bench.home.path().join("checkpoints").join(key.run.as_str());
+    for step in [5, 10] {
+        fs::create_dir_all(folder.join(format!("step-{step:012}"))).unwrap();
+    }
+    bench.tell(0, ended(Ending::Finished { step: 10 }));
+    bench.supervisor.finished(&key, &Ending::Finished { step: 10 });
+    assert_eq!(checkpoints_in(&folder).unwrap().len(), 1);
+    assert!(folder.join(format!("step-{:012}", 10)).exists());
+    assert!(bench.supervisor.spool.is_empty());
+}
+
+#[test]
+fn a_device_is_refused_with_its_last_slot() {
+    let mut bench = Bench::new();
+    bench.ready(0);
+    let unusable = || SlotNews::Unusable { reason: "flat".to_owned() };
+    bench.tell(1, unusable());
+    assert!(bench.supervisor.heartbeat(bench.now).devices.is_empty());
+    assert_eq!(bench.supervisor.unusable(), None);
+    bench.tell(0, unusable());
+    let devices = bench.supervisor.heartbeat(bench.now).devices;
+    assert_eq!(devices[0].refused.as_deref(), Some("flat"));
+    assert!(bench.supervisor.heartbeat(bench.now).devices.is_empty(), "told once");
+    assert_eq!(bench.supervisor.unusable().as_deref(), Some("cpu (flat)"));
+}
+
+#[test]
+fn a_longer_run_is_saved_less_often() {
+    assert_eq!(checkpoint_seconds(&fixtures::run(10, 0)), CHECKPOINT_SECONDS_MIN);
+    let mut long = fixtures::run(10, 0);
+    long.config.steps = 1_000_000_000_000;
+    assert_eq!(checkpoint_seconds(&long), CHECKPOINT_SECONDS_MAX);
+}

@@ -1,0 +1,384 @@
+//! The training loop of one run: batches, steps, reports, evaluations, checkpoints.
+//!
+//! It knows no network and no lease. Losses stay on the device and are read in batches; a value
+//! that is not finite ends the run as diverged, with its curve up to there.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use burn::tensor::{Device, Int, Tensor};
+use serde::{Deserialize, Serialize};
+use sweep_data::Dataset;
+use sweep_spec::{
+    metric::{Metric, Point},
+    run::{Run, RunConfig},
+    shape::{LmShape, Shape},
+    training::TRAINING_REVISION,
+};
+
+use crate::{
+    checkpoint::{self, FORMAT, Manifest},
+    device::{self, DeviceId},
+    error::TrainError,
+    model::lm::{Batch, Lm},
+    optim::AdamW,
+    order::{DataOrder, evaluation_starts, read_windows},
+    timer::Timer,
+};
+
+/// Steps between two reads of the loss from the device: the host may run this far ahead.
+const READ_STEPS: u64 = 32;
+
+/// Reports of training metrics over a run, at most.
+const REPORTS: u64 = 200;
+
+/// Windows evaluated at once.
+const EVALUATION_WINDOWS: usize = 32;
+
+/// Seconds between two progress events.
+const PROGRESS_SECONDS: f64 = 0.5;
+
+/// What to train, on what, and where its checkpoints are.
+#[derive(Debug)]
+pub struct TrainRequest<'a> {
+    /// The run with its evaluation.
+    pub run: &'a Run,
+    /// Its data, opened.
+    pub dataset: &'a Dataset,
+    /// The device.
+    pub device: &'a DeviceId,
+    /// Folder of this run's checkpoints; the newest whole one is resumed from.
+    pub checkpoints: &'a Path,
+    /// Seconds between two checkpoints.
+    pub checkpoint_seconds: f64,
+}
+
+/// What happens during a training, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TrainEvent {
+    /// Training begins after this many steps: 0, or those of the checkpoint it resumed from.
+    Started {
+        /// Steps already done.
+        step: u64,
+        /// Checkpoints that failed their check and were passed over, a line each.
+        passed_over: Vec<String>,
+    },
+    /// Measured values, in step order.
+    Points(Vec<Point>),
+    /// Steps done, about twice a second.
+    Progress {
+        /// Optimiser steps done.
+        step: u64,
+        /// Speed of this attempt so far.
+        tokens_per_second: f64,
+    },
+    /// A checkpoint is whole on disk.
+    Checkpoint {
+        /// Optimiser steps it holds.
+        step: u64,
+        /// Its folder.
+        path: PathBuf,
+        /// Hash of its manifest.
+        hash: String,
+    },
+}
+
+/// How a training ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// All steps are done.
+    Finished {
+        /// The last step.
+        step: u64,
+    },
+    /// It was asked to stop; a checkpoint of this step is on disk.
+    Stopped {
+        /// Steps done.
+        step: u64,
+    },
+    /// The loss is no longer finite; the curve up to here is data.
+    Diverged {
+        /// The step at which it was seen.
+        step: u64,
+    },
+}
+
+/// Trains a run to its end, resuming from the newest whole checkpoint. `stop` is looked at after
+/// every step.
+///
+/// # Errors
+/// [`TrainError`]: a run this trainer cannot train, a device that failed, a checkpoint that could
+/// not be written.
+pub fn train(
+    request: &TrainRequest<'_>,
+    emit: &mut dyn FnMut(TrainEvent),
+    stop: &AtomicBool,
+) -> Result<Outcome, TrainError> {
+    let mut training = Training::new(request)?;
+    let passed_over = training.resume()?;
+    emit(TrainEvent::Started { step: training.step, passed_over });
+    let outcome = training.run(emit, stop)?;
+    Ok(outcome)
+}
+
+/// A run in progress.
+struct Training<'a> {
+    request: &'a TrainRequest<'a>,
+    config: &'a RunConfig,
+    device: Device,
+    model: Lm,
+    optimizer: AdamW,
+    order: DataOrder,
+    evaluation: Vec<u64>,
+    /// Optimiser steps done.
+    step: u64,
+    /// Losses and gradient norms not yet read, oldest first.
+    unread: Vec<(Tensor<1>, Tensor<1>)>,
+    /// Sum, number and last gradient norm since the last report.
+    loss_sum: f64,
+    loss_count: u64,
+    /// Seconds of earlier attempts.
+    earlier_seconds: f64,
+    timer: Timer,
+}
+
+/// Checks what does not depend on a device: revision, shape, vocabulary.
+fn shape_of(config: &RunConfig) -> Result<&LmShape, TrainError> {
+    if !config.is_current_revision() {
+        let (found, expected) = (config.training_revision, TRAINING_REVISION);
+        return Err(TrainError::Revision { found, expected });
+    }
+    let Shape::Lm(shape) = &config.shape;
+    shape.check()?;
+    Ok(shape)
+}
+
+impl<'a> Training<'a> {
+    fn new(request: &'a TrainRequest<'a>) -> Result<Self, TrainError> {
+        let config = &request.run.config;
+        let shape = shape_of(config)?;
+        let device = device::open(request.device)?;
+        let mut model = Lm::new(shape, config.seed, &device);
+        let optimizer = AdamW::new(&config.optimizer, &model.parameters_mut());
+        let sequence = shape.sequence as usize;
+        let tokens = request.dataset.train().len();
+        let order = DataOrder::new(config.seed, tokens, sequence, config.batch)?;
+        let wanted = request.run.evaluation.tokens / u64::from(shape.sequence);
+        let held_out = request.dataset.validation().len();
+        let evaluation = evaluation_starts(held_out, sequence, wanted);
+        Ok(Self {
+            request,
+            config,
+            device,
+            model,
+            optimizer,
+            order,
+            evaluation,
+            step: 0,
+            unread: Vec::new(),
+            loss_sum: 0.0,
+            loss_count: 0,
+            earlier_seconds: 0.0,
+            timer: Timer::start(),
+        })
+    }
+
+    fn resume(&mut self) -> Result<Vec<String>, TrainError> {
+        let id = self.config.id();
+        let (found, passed_over) = checkpoint::newest(self.request.checkpoints, id.as_str());
+        if let Some(found) = found {
+            found.load(self.model.parameters_mut(), &mut self.optimizer, &self.device)?;
+            self.step = found.manifest.step;
+            self.loss_sum = found.manifest.loss_sum;
+            self.loss_count = found.manifest.loss_count;
+            self.earlier_seconds = found.manifest.seconds;
+        }
+        Ok(passed_over)
+    }
+
+    fn run(
+        &mut self,
+        emit: &mut dyn FnMut(TrainEvent),
+        stop: &AtomicBool,
+    ) -> Result<Outcome, TrainError> {
+        let steps = self.config.steps;
+        let reports = (steps / REPORTS).max(1);
+        let evaluations = evaluation_steps(steps, self.request.run.evaluation.times);
+        let (first_step, mut reported, mut saved) = (self.step, f64::NEG_INFINITY, 0.0);
+        while self.step < steps {
+            self.train_step()?;
+            let last = self.step == steps;
+            let report = last || self.step.is_multiple_of(reports);
+            let evaluate = evaluations.contains(&self.step);
+            let seconds = self.timer.seconds();
+            let stopping = !last && stop.load(Ordering::Relaxed);
+            let save = last || stopping || seconds - saved >= self.request.checkpoint_seconds;
+            let unread = self.unread.len() as u64;
+            if (report || evaluate || save || unread >= READ_STEPS)
+                && !self.read_losses(report, emit)?
+            {
+                return Ok(Outcome::Diverged { step: self.step });
+            }
+            if evaluate {
+                emit(TrainEvent::Points(self.evaluate()?));
+            }
+            if save {
+                emit(self.save()?);
+                saved = seconds;
+            }
+            if seconds - reported >= PROGRESS_SECONDS || last || stopping {
+                reported = seconds;
+                let tokens_per_second = self.speed(first_step, seconds);
+                emit(TrainEvent::Progress { step: self.step, tokens_per_second });
+            }
+            if stopping {
+                return Ok(Outcome::Stopped { step: self.step });
+            }
+        }
+        Ok(Outcome::Finished { step: self.step })
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "token counts are below 2^53")]
+    fn speed(&self, first_step: u64, seconds: f64) -> f64 {
+        ((self.step - first_step) * self.config.tokens_per_step()) as f64 / seconds
+    }
+
+    fn train_step(&mut self) -> Result<(), TrainError> {
+        let (inputs, targets) = self.order.batch(self.step, self.request.dataset.train());
+        let batch = self.batch(&inputs, targets)?;
+        let factor = self.config.schedule.factor(self.step, self.config.steps);
+        let loss = self.model.loss(&batch);
+        let mut gradients = loss.backward();
+        let norm =
+            self.optimizer.step(self.model.parameters_mut(), &mut gradients, self.step, factor);
+        self.unread.push((loss.inner(), norm));
+        self.step += 1;
+        Ok(())
+    }
+
+    fn batch(&self, inputs: &[i32], targets: Vec<i32>) -> Result<Batch, TrainError> {
+        let Shape::Lm(shape) = &self.config.shape;
+        let vocabulary = shape.vocabulary;
+        let outside =
+            |token: &&i32| u32::try_from(**token).map_or(true, |token| token >= vocabulary);
+        if let Some(&token) = inputs.iter().chain(&targets).find(outside) {
+            return Err(TrainError::Vocabulary { token, vocabulary });
+        }
+        Ok(Batch { inputs: Tensor::<1, Int>::from_data(inputs, &self.device), targets })
+    }
+
+    /// Reads what is unread, adds it up, and reports where asked; false when a loss is not finite.
+    fn read_losses(
+        &mut self,
+        report: bool,
+        emit: &mut dyn FnMut(TrainEvent),
+    ) -> Result<bool, TrainError> {
+        let (losses, norms): (Vec<_>, Vec<_>) = self.unread.drain(..).unzip();
+        let losses = read(losses)?;
+        let norms = read(norms)?;
+        let finite = losses.iter().all(|loss| loss.is_finite());
+        self.loss_sum += losses.iter().sum::<f64>();
+        self.loss_count += losses.len() as u64;
+        if (report || !finite) && self.loss_count > 0 {
+            let norm = norms.last().copied();
+            emit(TrainEvent::Points(self.training_points(norm)));
+            (self.loss_sum, self.loss_count) = (0.0, 0);
+        }
+        Ok(finite)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+    fn training_points(&self, norm: Option<f64>) -> Vec<Point> {
+        let last_step = self.step - 1;
+        let factor = self.config.schedule.factor(last_step, self.config.steps);
+        let tokens = (self.step * self.config.tokens_per_step()) as f64;
+        let seconds = self.timer.seconds();
+        let mut values = vec![
+            (Metric::TrainLoss, self.loss_sum / self.loss_count as f64),
+            (Metric::LearningRate, self.config.optimizer.learning_rate * factor),
+            (Metric::Tokens, tokens),
+            (Metric::Flops, tokens * self.config.shape.flops_per_token()),
+            (Metric::Seconds, self.earlier_seconds + seconds),
+            (Metric::TokensPerSecond, tokens / (self.earlier_seconds + seconds)),
+        ];
+        values.extend(norm.map(|norm| (Metric::GradientNorm, norm)));
+        let step = self.step;
+        values.into_iter().map(|(metric, value)| Point { metric, step, value }).collect()
+    }
+
+    /// Loss on the fixed held-out windows; nothing where no document is held out.
+    #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+    fn evaluate(&self) -> Result<Vec<Point>, TrainError> {
+        let sequence = usize::try_from(self.config.shape.sequence()).expect("at most 512");
+        let mut total = 0.0;
+        for starts in self.evaluation.chunks(EVALUATION_WINDOWS) {
+            let (inputs, targets) =
+                read_windows(starts, sequence, self.request.dataset.validation());
+            let loss = self.model.evaluate(&self.batch(&inputs, targets)?);
+            total += read(vec![loss])?[0] * starts.len() as f64;
+        }
+        if self.evaluation.is_empty() {
+            return Ok(Vec::new());
+        }
+        let nats = total / self.evaluation.len() as f64;
+        let step = self.step;
+        let mut points = vec![Point { metric: Metric::ValidationLoss, step, value: nats }];
+        if let Some(bytes_per_token) = self.request.run.manifest.bytes_per_token {
+            let value = nats / std::f64::consts::LN_2 / bytes_per_token;
+            points.push(Point { metric: Metric::ValidationBitsPerByte, step, value });
+        }
+        Ok(points)
+    }
+
+    fn save(&mut self) -> Result<TrainEvent, TrainError> {
+        let manifest = Manifest {
+            format: FORMAT,
+            run: self.config.id().as_str().to_owned(),
+            step: self.step,
+            loss_sum: self.loss_sum,
+            loss_count: self.loss_count,
+            seconds: self.earlier_seconds + self.timer.seconds(),
+            files: std::collections::BTreeMap::new(),
+        };
+        let parameters = self.model.parameters_mut();
+        let folder = self.request.checkpoints;
+        let (path, hash) = checkpoint::write(folder, manifest, &parameters, &self.optimizer)?;
+        Ok(TrainEvent::Checkpoint { step: self.step, path, hash })
+    }
+}
+
+/// Reads one-element tensors from their device in one go.
+fn read(tensors: Vec<Tensor<1>>) -> Result<Vec<f64>, TrainError> {
+    if tensors.is_empty() {
+        return Ok(Vec::new());
+    }
+    let data = Tensor::cat(tensors, 0)
+        .try_into_data()
+        .map_err(|error| TrainError::Read(format!("{error:?}")))?;
+    let values =
+        data.try_to_vec::<f32>().map_err(|error| TrainError::Read(format!("{error:?}")))?;
+    Ok(values.into_iter().map(f64::from).collect())
+}
+
+/// The steps after which a run is evaluated: `times` of them, spread evenly in the logarithm of
+/// the step, the last step always.
+fn evaluation_steps(steps: u64, times: u32) -> Vec<u64> {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a root of a step count lies between 1 and the count"
+    )]
+    let at = |index: u32| {
+        let share = f64::from(index) / f64::from(times.max(1));
+        libm::pow(steps as f64, share).round() as u64
+    };
+    let mut found: Vec<u64> = (1..times).map(at).chain([steps]).collect();
+    found.dedup();
+    found
+}
+
+#[cfg(test)]
+mod tests;
