@@ -170,10 +170,10 @@ fn apply(
     update: Update,
 ) {
     // The leaf is taken apart, so that its storage has no other holder and is written in place.
-    let placeholder = Tensor::empty([1, 1], &gradient.device());
-    let value = std::mem::replace(&mut parameter.value, placeholder.clone()).inner();
-    let first = std::mem::replace(&mut moments.first, placeholder.clone());
-    let second = std::mem::replace(&mut moments.second, placeholder);
+    let empty = Tensor::empty([1, 1], &gradient.device());
+    let value = std::mem::replace(&mut parameter.value, empty.clone()).inner();
+    let first = std::mem::replace(&mut moments.first, empty.clone());
+    let second = std::mem::replace(&mut moments.second, empty);
     let (value, first, second) =
         match (value.into(), first.into(), second.into(), gradient.into(), scale) {
             (
