@@ -134,7 +134,7 @@ impl WorkerArgs {
         match self.command {
             Some(Command::Bench(args)) => args.run(),
             Some(Command::Devices(args)) => in_runtime(async move {
-                let launch = daemon::launch(&args.choice.cache()?, 1)?;
+                let launch = daemon::launch(&args.choice.cache()?)?;
                 devices::list(&args, &launch).await?;
                 Ok(0)
             }),

@@ -1,6 +1,6 @@
 //! `worker bench`: the speed of a training step, in a process of its own.
 //!
-//! The number of threads and Burn's default device are read from the environment once per process,
+//! Burn reads its default device and its number of threads from the environment once per process,
 //! so the command starts itself again with both set, and that child prints the result.
 
 use std::{
@@ -28,7 +28,7 @@ pub struct BenchArgs {
     /// Counted steps, after the warm-up
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     steps: u32,
-    /// Threads of the CPU backend [default: one per core]
+    /// Threads that share a step on the CPU [default: one per core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
     /// Print JSON
@@ -116,16 +116,15 @@ impl BenchArgs {
             self.shape.batch,
             shape.vocabulary
         );
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = self.threads.map_or_else(cores, usize::from);
         let program: PathBuf = std::env::current_exe()?;
         let mut command = Command::new(program);
         command.arg(child::BENCH).arg("--shape").arg(text).arg("--device").arg(&self.device);
         command.arg("--steps").arg(self.steps.to_string());
+        command.arg("--threads").arg(self.threads().to_string());
         if self.json {
             command.arg("--json");
         }
-        child::set_environment(&mut command, threads);
+        child::set_environment(&mut command);
         let status = command.status()?;
         if let Some(code) = status.code() {
             return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
@@ -134,17 +133,22 @@ impl BenchArgs {
         Ok(ExitCode::FAILURE)
     }
 
+    fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(cores, usize::from)
+    }
+
     /// The measuring child.
     pub(crate) fn measure(&self) -> ExitCode {
         let device = DeviceId(self.device.clone());
-        let report =
-            match sweep_train::bench(&self.shape.shape, self.shape.batch, self.steps, &device) {
-                Ok(report) => report,
-                Err(error) => {
-                    let _ = writeln!(io::stderr(), "error: {}", chain(&error));
-                    return ExitCode::FAILURE;
-                }
-            };
+        let BenchShape { shape, batch } = &self.shape;
+        let report = match sweep_train::bench(shape, *batch, self.steps, &device, self.threads()) {
+            Ok(report) => report,
+            Err(error) => {
+                let _ = writeln!(io::stderr(), "error: {}", chain(&error));
+                return ExitCode::FAILURE;
+            }
+        };
         match self.print(&report, &mut io::stdout().lock()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,

@@ -195,8 +195,6 @@ pub(crate) struct Launch {
     pub(crate) program: PathBuf,
     /// Folder with the kernel caches; written by [`Launch::prepare`].
     pub(crate) kernels: PathBuf,
-    /// Threads of a trainer.
-    pub(crate) threads: usize,
 }
 
 impl Launch {
@@ -226,7 +224,7 @@ impl Launch {
                 command.current_dir(&self.kernels);
             }
         }
-        set_environment(&mut command, self.threads);
+        set_environment(&mut command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A Ctrl-C in the terminal goes to its whole foreground group; the daemon decides what it
         // means for its trainers.
@@ -238,9 +236,10 @@ impl Launch {
 }
 
 /// What Burn reads once per process: its internal default device, so that no second client of a
-/// GPU is opened behind our back, and the number of threads.
-pub(crate) fn set_environment(command: &mut std::process::Command, threads: usize) {
-    command.env("BURN_DEVICE", "flex").env("RAYON_NUM_THREADS", threads.to_string());
+/// GPU is opened behind our back, and the threads of one operation. That is one: threads share the
+/// parts of a batch instead, which leaves every sum in its order.
+pub(crate) fn set_environment(command: &mut std::process::Command) {
+    command.env("BURN_DEVICE", "flex").env("RAYON_NUM_THREADS", "1");
 }
 
 /// How a child ended, in words.
@@ -295,8 +294,7 @@ mod tests {
     #[test]
     fn children_get_their_environment_and_the_kernel_cache() {
         let home = tempfile::tempdir().unwrap();
-        let launch =
-            Launch { program: "worker".into(), kernels: kernels_folder(home.path()), threads: 3 };
+        let launch = Launch { program: "worker".into(), kernels: kernels_folder(home.path()) };
         launch.prepare().unwrap();
         let text = std::fs::read_to_string(launch.kernels.join(KERNEL_CONFIG)).unwrap();
         assert!(text.contains("directory"), "{text}");
@@ -304,7 +302,7 @@ mod tests {
             launch.command(&Purpose::Canary { device: DeviceId("vulkan:0000:01:00.0".into()) });
         let environment: Vec<_> = command.as_std().get_envs().collect();
         assert!(environment.contains(&("BURN_DEVICE".as_ref(), Some("flex".as_ref()))));
-        assert!(environment.contains(&("RAYON_NUM_THREADS".as_ref(), Some("3".as_ref()))));
+        assert!(environment.contains(&("RAYON_NUM_THREADS".as_ref(), Some("1".as_ref()))));
         assert_eq!(command.as_std().get_current_dir(), Some(launch.kernels.as_path()));
     }
 

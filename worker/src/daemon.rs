@@ -112,7 +112,7 @@ pub async fn run(
     config.check()?;
     let state = State::open(&config.state)?;
     let spool = Spool::open(&state.spool(), SPOOL_BYTES_MAX)?;
-    let launch = launch(&config.cache, 1)?;
+    let launch = launch(&config.cache)?;
     let inventory = tokio::select! {
         inventory = devices(&config, &launch) => inventory?,
         ended = asked(&mut shutdown) => return Ok(ended),
@@ -127,7 +127,7 @@ pub async fn run(
     drop(events_sender);
     let known = known_devices(&inventory);
     let identity = state.identity.clone();
-    let supervisor = Supervisor::new(identity, spool, state.checkpoints(), known, seats);
+    let supervisor = Supervisor::new(identity, spool, state.checkpoints(), known, seats, cores());
     let shared = Shared::new(supervisor);
     let ended = supervise(&config, &shared, events, &mut shutdown).await;
     shared.lock().close();
@@ -139,12 +139,12 @@ pub async fn run(
 }
 
 /// How children of this worker are started, with their folders made.
-pub(crate) fn launch(cache: &Path, threads: usize) -> Result<Launch, WorkerError> {
+pub(crate) fn launch(cache: &Path) -> Result<Launch, WorkerError> {
     let failed = |source| WorkerError::Cache { folder: cache.display().to_string(), source };
     // Children run in folders of their own, so their paths must not depend on ours.
     let kernels = child::kernels_folder(&std::path::absolute(cache).map_err(failed)?);
     let program = std::env::current_exe().map_err(failed)?;
-    let launch = Launch { program, kernels, threads };
+    let launch = Launch { program, kernels };
     launch.prepare().map_err(failed)?;
     Ok(launch)
 }
@@ -200,13 +200,17 @@ fn known_devices(inventory: &Inventory) -> Vec<Device> {
     used.chain(refused).collect()
 }
 
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// The slots of the devices in use, and what trains in them.
 fn plan(
     config: &Config,
     launch: &Launch,
     devices: &[DeviceInfo],
 ) -> Result<Vec<(String, TrainerSource)>, WorkerError> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = cores();
     let mut slots = Vec::new();
     let cache = std::path::absolute(&config.cache).map_err(|source| WorkerError::Cache {
         folder: config.cache.display().to_string(),
@@ -216,8 +220,6 @@ fn plan(
         let gpu = !device.id.is_cpu();
         let by_default = if gpu { 1 } else { u32::try_from(cores).unwrap_or(1) };
         let count = config.slots.unwrap_or(by_default.min(crate::config::SLOTS_MAX));
-        let threads = if gpu { 1 } else { (cores / count as usize).max(1) };
-        let launch = Launch { threads, ..launch.clone() };
         for _ in 0..count {
             let source = match &config.fake {
                 Some(script) => TrainerSource::Fake(FakeScript::clone(script)),
@@ -229,12 +231,7 @@ fn plan(
             };
             slots.push((device.id.0.clone(), source));
         }
-        tracing::info!(
-            "{} slot(s) of {threads} thread(s) on {} ({})",
-            count,
-            device.id.0,
-            device.name
-        );
+        tracing::info!("{count} slot(s) on {} ({})", device.id.0, device.name);
     }
     Ok(slots)
 }

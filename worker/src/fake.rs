@@ -76,6 +76,7 @@ impl Fake {
     pub(crate) fn send(&mut self, message: &ToTrainer) -> Result<(), FrameError> {
         match message {
             ToTrainer::Stop => self.stop.store(true, Ordering::SeqCst),
+            ToTrainer::Threads(_) => {}
             ToTrainer::Train(order) => {
                 self.stop.store(false, Ordering::SeqCst);
                 self.orders

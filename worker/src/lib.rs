@@ -15,6 +15,7 @@ mod bench;
 pub mod child;
 mod clock;
 pub mod config;
+mod cores;
 mod daemon;
 mod devices;
 pub mod drain;

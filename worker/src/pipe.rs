@@ -17,7 +17,7 @@ use crate::frame::{self, FrameError};
 
 /// Raised when a message changes its meaning. Daemon and child are the same binary, so a mismatch
 /// can only come from a binary replaced under a running daemon.
-pub(crate) const PIPE_VERSION: u32 = 1;
+pub(crate) const PIPE_VERSION: u32 = 2;
 
 /// From the slot to its trainer.
 #[derive(Debug, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub(crate) enum ToTrainer {
     Train(Box<TrainOrder>),
     /// Stop after the step under way, with a checkpoint.
     Stop,
+    /// Share each step of the run under way among so many threads; a run begins with one.
+    Threads(usize),
 }
 
 /// What a trainer needs for one run.

@@ -77,6 +77,8 @@ pub(crate) enum SlotOrder {
     Train(Box<TrainOrder>),
     /// Stop at the next step, with a checkpoint.
     Stop,
+    /// Use so many threads from the next step on.
+    Threads(usize),
     /// End the run now; nothing of it is wanted.
     Kill,
 }
@@ -240,6 +242,11 @@ impl Slot {
                         watch.stop(now);
                         if let Err(error) = trainer.send(&ToTrainer::Stop).await {
                             tracing::warn!(slot = self.index, "the trainer takes no stop: {error}");
+                        }
+                    }
+                    Some(SlotOrder::Threads(threads)) => {
+                        if let Err(error) = trainer.send(&ToTrainer::Threads(threads)).await {
+                            tracing::warn!(slot = self.index, "the trainer keeps its threads: {error}");
                         }
                     }
                     Some(SlotOrder::Kill) => {
@@ -439,12 +446,12 @@ fn too_many_failures(failures: &mut VecDeque<Instant>, now: Instant) -> bool {
     failures.len() >= DEVICE_FAILURES_MAX
 }
 
-/// The next order to train; stops and kills for a run that has just ended mean nothing.
+/// The next order to train; what else was ordered for a run that has just ended means nothing.
 async fn next_train(orders: &mut mpsc::Receiver<SlotOrder>) -> Option<Box<TrainOrder>> {
     loop {
         match orders.recv().await? {
             SlotOrder::Train(order) => return Some(order),
-            SlotOrder::Stop | SlotOrder::Kill => {}
+            SlotOrder::Stop | SlotOrder::Kill | SlotOrder::Threads(_) => {}
         }
     }
 }

@@ -18,6 +18,7 @@ use sweep_spec::{
 use tokio::sync::mpsc;
 
 use crate::{
+    cores::{self, Use},
     pipe::{Memory, TrainOrder},
     slot::{SlotEvent, SlotNews, SlotOrder},
     spool::{End, Spool},
@@ -37,6 +38,9 @@ const GUESSED_FLOPS_PER_SECOND: f64 = 2e10;
 /// After the spool refused a grant no slot is offered for so long; the disk must recover first.
 const GRANT_PAUSE: Duration = Duration::from_secs(10);
 
+/// Device id of the CPU.
+const CPU: &str = "cpu";
+
 /// Everything the daemon knows.
 pub(crate) struct Supervisor {
     pub(crate) identity: Identity,
@@ -47,6 +51,8 @@ pub(crate) struct Supervisor {
     /// Set by a slot that became unusable, taken by the next heartbeat.
     devices_changed: bool,
     seats: Vec<Seat>,
+    /// Cores that the slots of the CPU share.
+    cores: usize,
     draining: Option<String>,
     /// An attempt was stopped before its end, so there is work left.
     stopped_early: bool,
@@ -76,6 +82,8 @@ pub(crate) struct Work {
     key: AttemptKey,
     step: u64,
     tokens_per_second: Option<f64>,
+    /// Threads that the slot was told to use.
+    threads: usize,
     /// When training began, after data and checkpoint were read.
     began: Option<Instant>,
     stopping: bool,
@@ -98,6 +106,7 @@ impl Supervisor {
         checkpoints: PathBuf,
         devices: Vec<Device>,
         seats: Vec<Seat>,
+        cores: usize,
     ) -> Self {
         for mark in spool.marks().into_iter().filter(|mark| mark.ending.is_none()) {
             let reason = "the worker ended while the run was trained".to_owned();
@@ -111,6 +120,7 @@ impl Supervisor {
             devices,
             devices_changed: false,
             seats,
+            cores,
             draining: None,
             stopped_early: false,
             paused_until: None,
@@ -146,13 +156,30 @@ impl Supervisor {
                     key,
                     step: 0,
                     tokens_per_second: None,
+                    threads: 1,
                     began: None,
                     stopping: false,
                 });
+                self.share_cores();
             }
             Err((cause, reason)) => self.fail(&key, cause, reason),
         }
         Ok(())
+    }
+
+    /// Tells every slot of the CPU how many threads it has now, where that changed.
+    fn share_cores(&mut self) {
+        let on_cpu: Vec<&mut Seat> =
+            self.seats.iter_mut().filter(|seat| seat.device_id == CPU).collect();
+        let uses: Vec<Use> = on_cpu.iter().map(|seat| seat.state.cores()).collect();
+        for (seat, threads) in on_cpu.into_iter().zip(cores::threads(self.cores, &uses)) {
+            if let SeatState::Busy(work) = &mut seat.state
+                && work.threads != threads
+                && seat.orders.try_send(SlotOrder::Threads(threads)).is_ok()
+            {
+                work.threads = threads;
+            }
+        }
     }
 
     fn fail(&mut self, key: &AttemptKey, cause: FailureCause, reason: String) {
@@ -210,6 +237,15 @@ impl Supervisor {
 
     /// Takes in what a slot tells.
     pub(crate) fn slot_event(&mut self, event: SlotEvent, now: Instant) -> Changed {
+        let changed = self.take_news(event, now);
+        if changed.beat {
+            // Slots begin and end with a heartbeat.
+            self.share_cores();
+        }
+        changed
+    }
+
+    fn take_news(&mut self, event: SlotEvent, now: Instant) -> Changed {
         let slot = event.slot;
         let seat = &mut self.seats[slot];
         match (event.news, &mut seat.state) {
@@ -408,6 +444,16 @@ impl Supervisor {
             draining: self.draining.is_some(),
             devices,
             ..v1::Heartbeat::default()
+        }
+    }
+}
+
+impl SeatState {
+    fn cores(&self) -> Use {
+        match self {
+            Self::Busy(_) => Use::Trains,
+            Self::Starting => Use::Starts,
+            Self::Free | Self::Unusable => Use::Lends,
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
     process::ExitCode,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
 };
@@ -42,8 +42,8 @@ pub(crate) struct TrainerArgs {
 /// Runs the trainer until its stdin closes or a run fails.
 pub(crate) fn run(args: &TrainerArgs) -> ExitCode {
     child::keep_panic_messages();
-    let stop = Arc::new(AtomicBool::new(false));
-    let orders = read_orders(Arc::clone(&stop));
+    let told = Arc::new(Told { stop: AtomicBool::new(false), threads: AtomicUsize::new(1) });
+    let orders = read_orders(Arc::clone(&told));
     match canary(args) {
         Ok(reason) => say(&FromTrainer::Ready { version: PIPE_VERSION, canary: reason }),
         Err(reason) => {
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &TrainerArgs) -> ExitCode {
     }
     let mut trainer = Trainer { args, data: None };
     while let Ok(order) = orders.recv() {
-        let ended = panic::catch_unwind(AssertUnwindSafe(|| trainer.train(&order, &stop)));
+        let ended = panic::catch_unwind(AssertUnwindSafe(|| trainer.train(&order, &told)));
         let failure = match ended {
             Ok(Ok(outcome)) => {
                 say(&FromTrainer::Ended { outcome, memory: memory() });
@@ -69,6 +69,12 @@ pub(crate) fn run(args: &TrainerArgs) -> ExitCode {
         return ExitCode::from(EXIT_FAILED);
     }
     ExitCode::SUCCESS
+}
+
+/// What the daemon tells during a run.
+struct Told {
+    stop: AtomicBool,
+    threads: AtomicUsize,
 }
 
 struct Failure {
@@ -89,11 +95,7 @@ struct OpenData {
 }
 
 impl Trainer<'_> {
-    fn train(
-        &mut self,
-        order: &TrainOrder,
-        stop: &AtomicBool,
-    ) -> Result<sweep_train::Outcome, Failure> {
+    fn train(&mut self, order: &TrainOrder, told: &Told) -> Result<sweep_train::Outcome, Failure> {
         let run = &order.run;
         let device = &self.args.device;
         let dataset = Self::open(&mut self.data, &self.args.cache, order)?;
@@ -104,8 +106,9 @@ impl Trainer<'_> {
             device,
             checkpoints: &order.checkpoints,
             checkpoint_seconds: order.checkpoint_seconds,
+            threads: &told.threads,
         };
-        sweep_train::train(&request, &mut |event| say(&translate(event)), stop)
+        sweep_train::train(&request, &mut |event| say(&translate(event)), &told.stop)
             .map_err(|error| Failure { cause: fault_of_training(&error), message: chain(&error) })
     }
 
@@ -199,7 +202,7 @@ fn say(message: &FromTrainer) {
 
 /// Reads stdin on a thread of its own, so that a stop is seen during a step and the end of the
 /// daemon even while a driver hangs.
-fn read_orders(stop: Arc<AtomicBool>) -> mpsc::Receiver<TrainOrder> {
+fn read_orders(told: Arc<Told>) -> mpsc::Receiver<TrainOrder> {
     // One order: the slot sends the next only after the end of the last.
     let (sender, receiver) = mpsc::sync_channel(1);
     std::thread::spawn(move || {
@@ -209,12 +212,16 @@ fn read_orders(stop: Arc<AtomicBool>) -> mpsc::Receiver<TrainOrder> {
                 Ok(Some(ToTrainer::Train(order))) => {
                     // A stop that came after the last step of a run must not stop the next one;
                     // the order of the pipe says which run a stop was for.
-                    stop.store(false, Ordering::SeqCst);
+                    told.stop.store(false, Ordering::SeqCst);
+                    told.threads.store(1, Ordering::SeqCst);
                     if sender.send(*order).is_err() {
                         return;
                     }
                 }
-                Ok(Some(ToTrainer::Stop)) => stop.store(true, Ordering::SeqCst),
+                Ok(Some(ToTrainer::Stop)) => told.stop.store(true, Ordering::SeqCst),
+                Ok(Some(ToTrainer::Threads(threads))) => {
+                    told.threads.store(threads, Ordering::SeqCst);
+                }
                 Ok(None) => std::process::exit(0),
                 Err(error) => {
                     let _ = writeln!(io::stderr(), "bad message from the daemon: {error}");

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Raised when the same configuration would train to other weights than before; it enters the
 /// identity of every run.
-pub const TRAINING_REVISION: u32 = 1;
+pub const TRAINING_REVISION: u32 = 2;
 
 /// AdamW (Loshchilov and Hutter 2019, 1711.05101) with global-norm clipping.
 ///

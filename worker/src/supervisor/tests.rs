@@ -40,7 +40,7 @@ impl Bench {
         let identity = Identity { worker_id: "w".to_owned(), incarnation: 1, host: "h".to_owned() };
         let spool = Spool::open(&home.path().join("spool"), SPOOL_BYTES_MAX).unwrap();
         let checkpoints = home.path().join("checkpoints");
-        let supervisor = Supervisor::new(identity, spool, checkpoints, vec![device], seats);
+        let supervisor = Supervisor::new(identity, spool, checkpoints, vec![device], seats, 2);
         Self { supervisor, orders, now: Instant::now(), home }
     }
 
@@ -162,7 +162,8 @@ fn draining_stops_runs_and_takes_no_more() {
     bench.ready(0);
     bench.ready(1);
     let key = bench.grant(0, 0);
-    bench.orders[0].try_recv().unwrap();
+    assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Train(_))));
+    assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Threads(2))));
     bench.supervisor.drain("asked to leave");
     bench.supervisor.drain("asked again");
     assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Stop)));
@@ -289,4 +290,21 @@ fn a_longer_run_is_saved_less_often() {
     let mut long = fixtures::run(10, 0);
     long.config.steps = 1_000_000_000_000;
     assert_eq!(checkpoint_seconds(&long), CHECKPOINT_SECONDS_MAX);
+}
+
+#[test]
+fn a_slot_lends_its_core_while_it_waits() {
+    let mut bench = Bench::new();
+    bench.ready(0);
+    bench.ready(1);
+    bench.grant(0, 0);
+    assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Train(_))));
+    assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Threads(2))));
+    bench.grant(1, 1);
+    assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Threads(1))));
+    assert!(matches!(bench.orders[1].try_recv(), Ok(SlotOrder::Train(_))));
+    bench.tell(0, ended(Ending::Finished { step: 10 }));
+    assert!(bench.orders[1].try_recv().is_err(), "the trainer of the other slot is not ready yet");
+    bench.ready(0);
+    assert!(matches!(bench.orders[1].try_recv(), Ok(SlotOrder::Threads(2))));
 }

@@ -13,8 +13,12 @@ use burn::tensor::{Int, Tensor};
 use crate::{
     device::{self, DeviceId},
     error::TrainError,
-    model::lm::{Batch, Lm},
+    model::{
+        Model,
+        lm::{Batch, Lm},
+    },
     optim::AdamW,
+    parts,
     timer::Timer,
 };
 
@@ -30,7 +34,7 @@ pub struct BenchReport {
     pub device: String,
     /// Type of weights and arithmetic.
     pub dtype: String,
-    /// Threads of the CPU backend.
+    /// Threads that may share a step.
     pub threads: usize,
     /// Trainable parameters.
     pub params: u64,
@@ -42,7 +46,8 @@ pub struct BenchReport {
     pub peak_memory_bytes: Option<u64>,
 }
 
-/// Trains `steps` counted steps of a shape on random tokens and reports the median speed.
+/// Trains `steps` counted steps of a shape on random tokens, on up to `threads` threads of a CPU,
+/// and reports the median speed.
 ///
 /// # Errors
 /// [`TrainError`] for an impossible shape or an unknown device.
@@ -52,12 +57,15 @@ pub fn bench(
     batch: u32,
     steps: u32,
     id: &DeviceId,
+    threads: usize,
 ) -> Result<BenchReport, TrainError> {
     shape.check()?;
     let device = device::open(id)?;
     let mut model = Lm::new(shape, 0, &device);
     let mut optimizer = AdamW::new(&recipe(shape.width), &model.parameters_mut());
-    let tokens = batch as usize * shape.sequence as usize;
+    let sequence = shape.sequence as usize;
+    let tokens = batch as usize * sequence;
+    let parts = parts::parts(batch as usize, sequence, id.is_cpu());
     let mut draws = Stream::new(0, Purpose::DataOrder, 0);
     let mut seconds = Vec::new();
     for step in 0..WARM_UP + steps.max(1) {
@@ -67,10 +75,12 @@ pub fn bench(
             })
             .collect();
         let timer = Timer::start();
-        let inputs = Tensor::<1, Int>::from_data(&text[..tokens], &device);
-        let loss = model.loss(&Batch { inputs, targets: text[1..].to_vec() });
-        let mut gradients = loss.backward();
-        let norm = optimizer.step(model.parameters_mut(), &mut gradients, u64::from(step), 1.0);
+        let found = parts::gradients(&model, &parts, threads, |model, windows| {
+            let (start, end) = (windows.start * sequence, windows.end * sequence);
+            let inputs = Tensor::<1, Int>::from_data(&text[start..end], &device);
+            model.loss(&Batch { inputs, targets: text[start + 1..=end].to_vec() })
+        });
+        let norm = optimizer.step(model.parameters_mut(), found.parameters, u64::from(step), 1.0);
         norm.try_into_data().map_err(|error| TrainError::Read(format!("{error:?}")))?;
         if step >= WARM_UP {
             seconds.push(timer.seconds());
@@ -83,7 +93,7 @@ pub fn bench(
         engine: format!("sweep {}", env!("CARGO_PKG_VERSION")),
         device: id.0.clone(),
         dtype: "f32".to_owned(),
-        threads: rayon::current_num_threads(),
+        threads,
         params,
         tokens_per_second,
         flops_6n: 6.0 * params as f64 * tokens_per_second,

@@ -15,12 +15,19 @@ use sweep_spec::{
 use crate::{
     device::{self, DeviceId},
     error::TrainError,
-    model::lm::{Batch, Lm},
+    model::{
+        Model,
+        lm::{Batch, Lm},
+    },
     optim::AdamW,
+    parts::gradients,
 };
 
 /// Steps of the curve.
 const STEPS: u64 = 20;
+
+/// Windows of a step.
+const WINDOWS: usize = 8;
 
 /// Largest relative deviation of a step's loss. Devices sum in other orders, and NVIDIA's may
 /// multiply in TF32 with its 10-bit mantissa, which 20 steps of training amplify.
@@ -90,10 +97,10 @@ fn curve(id: &DeviceId) -> Result<Vec<f64>, TrainError> {
     let mut losses = Vec::new();
     for step in 0..STEPS {
         let inputs = Tensor::<1, Int>::from_data(&inputs[..], &device);
-        let loss = model.loss(&Batch { inputs, targets: targets.clone() });
-        let mut gradients = loss.backward();
-        optimizer.step(model.parameters_mut(), &mut gradients, step, 1.0);
-        let data = loss.inner().try_into_data();
+        let batch = Batch { inputs, targets: targets.clone() };
+        let found = gradients(&model, &[0..WINDOWS], 1, |model, _| model.loss(&batch));
+        optimizer.step(model.parameters_mut(), found.parameters, step, 1.0);
+        let data = found.loss.try_into_data();
         let data = data.map_err(|error| TrainError::Read(format!("{error:?}")))?;
         let values =
             data.try_to_vec::<f32>().map_err(|error| TrainError::Read(format!("{error:?}")))?;
@@ -102,10 +109,11 @@ fn curve(id: &DeviceId) -> Result<Vec<f64>, TrainError> {
     Ok(losses)
 }
 
-/// Eight windows of a text that is easy to learn: letters in order, each window from another one.
+/// Windows of a text that is easy to learn: letters in order, each window from another one.
 fn text() -> (Vec<i32>, Vec<i32>) {
     let letter = |place: i32| 97 + place.rem_euclid(26);
-    let places = (0..8).flat_map(|window| (0..32).map(move |token| 3 * window + token));
+    let places =
+        (0..).take(WINDOWS).flat_map(|window| (0..32).map(move |token| 3 * window + token));
     let inputs: Vec<i32> = places.clone().map(letter).collect();
     (inputs, places.map(|place| letter(place + 1)).collect())
 }

@@ -14,6 +14,7 @@ mod model;
 mod ops;
 mod optim;
 mod order;
+mod parts;
 mod timer;
 mod training;
 

@@ -9,7 +9,7 @@
 //! Learning rates by width follow muP for Adam (Yang et al. 2022, 2203.03466, table 8): a matrix
 //! of a model of width d has `learning_rate * base_width / d`; tables and gains `learning_rate`.
 
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::Tensor;
 use sweep_spec::training::Optimizer;
 
 use crate::{
@@ -63,24 +63,15 @@ impl AdamW {
         Self { config: config.clone(), moments }
     }
 
-    /// One step, `step` from 0, at the schedule's `factor`; gives the gradient norm before
-    /// clipping, a tensor of one element.
-    ///
-    /// # Panics
-    /// When a parameter has no gradient: every parameter takes part in the loss.
+    /// One step, `step` from 0, at the schedule's `factor`, with the gradients in the order of the
+    /// parameters; gives the gradient norm before clipping, a tensor of one element.
     pub(crate) fn step(
         &mut self,
         mut parameters: Vec<&mut Parameter>,
-        gradients: &mut Gradients,
+        gradients: Vec<Tensor<2>>,
         step: u64,
         factor: f64,
     ) -> Tensor<1> {
-        let gradients: Vec<Tensor<2>> = parameters
-            .iter()
-            .map(|parameter| {
-                parameter.value.grad_remove(gradients).expect("every parameter has a gradient")
-            })
-            .collect();
         let (norm, scale) = self.norm(&gradients);
         for ((parameter, moments), gradient) in
             parameters.iter_mut().zip(&mut self.moments).zip(gradients)

@@ -4,8 +4,9 @@
 //! that is not finite ends the run as diverged, with its curve up to there.
 
 use std::{
+    ops::Range,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use burn::tensor::{Device, Int, Tensor};
@@ -22,9 +23,13 @@ use crate::{
     checkpoint::{self, FORMAT, Manifest},
     device::{self, DeviceId},
     error::TrainError,
-    model::lm::{Batch, Lm},
+    model::{
+        Model,
+        lm::{Batch, Lm},
+    },
     optim::AdamW,
     order::{DataOrder, evaluation_starts, read_windows},
+    parts,
     timer::Timer,
 };
 
@@ -53,6 +58,8 @@ pub struct TrainRequest<'a> {
     pub checkpoints: &'a Path,
     /// Seconds between two checkpoints.
     pub checkpoint_seconds: f64,
+    /// Threads of a CPU that share a step, looked at before each; they change no bit of the run.
+    pub threads: &'a AtomicUsize,
 }
 
 /// What happens during a training, in order.
@@ -132,6 +139,8 @@ struct Training<'a> {
     optimizer: AdamW,
     order: DataOrder,
     evaluation: Vec<u64>,
+    /// The parts of a batch, as ranges of its windows.
+    parts: Vec<Range<usize>>,
     /// Optimiser steps done.
     step: u64,
     /// Losses and gradient norms not yet read, oldest first.
@@ -168,6 +177,7 @@ impl<'a> Training<'a> {
         let wanted = request.run.evaluation.tokens / u64::from(shape.sequence);
         let held_out = request.dataset.validation().len();
         let evaluation = evaluation_starts(held_out, sequence, wanted);
+        let parts = parts::parts(config.batch as usize, sequence, request.device.is_cpu());
         Ok(Self {
             request,
             config,
@@ -176,6 +186,7 @@ impl<'a> Training<'a> {
             optimizer,
             order,
             evaluation,
+            parts,
             step: 0,
             unread: Vec::new(),
             loss_sum: 0.0,
@@ -247,26 +258,46 @@ impl<'a> Training<'a> {
 
     fn train_step(&mut self) -> Result<(), TrainError> {
         let (inputs, targets) = self.order.batch(self.step, self.request.dataset.train());
-        let batch = self.batch(&inputs, targets)?;
+        self.check_vocabulary(inputs.iter().chain(&targets))?;
         let factor = self.config.schedule.factor(self.step, self.config.steps);
-        let loss = self.model.loss(&batch);
-        let mut gradients = loss.backward();
-        let norm =
-            self.optimizer.step(self.model.parameters_mut(), &mut gradients, self.step, factor);
-        self.unread.push((loss.inner(), norm));
+        let found = parts::gradients(&self.model, &self.parts, self.threads(), |model, windows| {
+            model.loss(&self.batch(&inputs, &targets, windows))
+        });
+        let parameters = self.model.parameters_mut();
+        let norm = self.optimizer.step(parameters, found.parameters, self.step, factor);
+        self.unread.push((found.loss, norm));
         self.step += 1;
         Ok(())
     }
 
-    fn batch(&self, inputs: &[i32], targets: Vec<i32>) -> Result<Batch, TrainError> {
+    fn threads(&self) -> usize {
+        self.request.threads.load(Ordering::Relaxed).max(1)
+    }
+
+    fn check_vocabulary<'t>(
+        &self,
+        mut tokens: impl Iterator<Item = &'t i32>,
+    ) -> Result<(), TrainError> {
         let Shape::Lm(shape) = &self.config.shape;
         let vocabulary = shape.vocabulary;
         let outside =
             |token: &&i32| u32::try_from(**token).map_or(true, |token| token >= vocabulary);
-        if let Some(&token) = inputs.iter().chain(&targets).find(outside) {
-            return Err(TrainError::Vocabulary { token, vocabulary });
+        tokens
+            .find(outside)
+            .map_or(Ok(()), |&token| Err(TrainError::Vocabulary { token, vocabulary }))
+    }
+
+    /// These windows of those that were read.
+    fn batch(&self, inputs: &[i32], targets: &[i32], windows: Range<usize>) -> Batch {
+        let tokens = windows.start * self.sequence()..windows.end * self.sequence();
+        Batch {
+            inputs: Tensor::<1, Int>::from_data(&inputs[tokens.clone()], &self.device),
+            targets: targets[tokens].to_vec(),
         }
-        Ok(Batch { inputs: Tensor::<1, Int>::from_data(inputs, &self.device), targets })
+    }
+
+    fn sequence(&self) -> usize {
+        usize::try_from(self.config.shape.sequence()).expect("at most 512")
     }
 
     /// Reads what is unread, adds it up, and reports where asked; false when a loss is not finite.
@@ -311,14 +342,17 @@ impl<'a> Training<'a> {
     /// Loss on the fixed held-out windows; nothing where no document is held out.
     #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
     fn evaluate(&self) -> Result<Vec<Point>, TrainError> {
-        let sequence = usize::try_from(self.config.shape.sequence()).expect("at most 512");
-        let mut total = 0.0;
-        for starts in self.evaluation.chunks(EVALUATION_WINDOWS) {
+        let sequence = self.sequence();
+        let chunks: Vec<&[u64]> = self.evaluation.chunks(EVALUATION_WINDOWS).collect();
+        let losses = parts::share(chunks.len(), self.threads(), |chunk| {
+            let starts = chunks[chunk];
             let (inputs, targets) =
                 read_windows(starts, sequence, self.request.dataset.validation());
-            let loss = self.model.evaluate(&self.batch(&inputs, targets)?);
-            total += read(vec![loss])?[0] * starts.len() as f64;
-        }
+            self.check_vocabulary(inputs.iter().chain(&targets))?;
+            let loss = self.model.evaluate(&self.batch(&inputs, &targets, 0..starts.len()));
+            Ok(read(vec![loss])?[0] * starts.len() as f64)
+        });
+        let total = losses.into_iter().sum::<Result<f64, TrainError>>()?;
         if self.evaluation.is_empty() {
             return Ok(Vec::new());
         }

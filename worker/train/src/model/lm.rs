@@ -14,7 +14,7 @@
 use burn::tensor::{Device, Int, Tensor, activation};
 use sweep_spec::shape::lm::{LmShape, Mlp};
 
-use super::{Parameter, Role, normal, ones, zeros};
+use super::{Model, Parameter, Role, normal, ones, zeros};
 use crate::ops::{Attention, attention, cross_entropy, relu2, rms_norm};
 
 /// Standard deviation of the token embedding.
@@ -29,7 +29,7 @@ pub(crate) struct Batch {
 }
 
 /// The model with its parameters.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Lm {
     attention: Attention,
     embedding: Parameter,
@@ -38,7 +38,7 @@ pub(crate) struct Lm {
     head: Parameter,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Layer {
     attention_norm: Parameter,
     qkv: Parameter,
@@ -128,19 +128,6 @@ impl Lm {
         }
     }
 
-    /// Every parameter in a fixed order: the order of checkpoints and of sums over all of them.
-    pub(crate) fn parameters_mut(&mut self) -> Vec<&mut Parameter> {
-        let mut all = vec![&mut self.embedding];
-        for layer in &mut self.layers {
-            let Layer { attention_norm, qkv, attention_output, mlp_norm, up, gate, down } = layer;
-            all.extend([attention_norm, qkv, attention_output, mlp_norm, up]);
-            all.extend(gate);
-            all.push(down);
-        }
-        all.extend([&mut self.norm, &mut self.head]);
-        all
-    }
-
     /// Mean loss of a batch in nats per token, in the autodiff graph.
     pub(crate) fn loss(&self, batch: &Batch) -> Tensor<1> {
         self.forward(batch, |parameter| parameter.value.clone())
@@ -168,5 +155,19 @@ impl Lm {
         let logits = rms_norm(x, value(&self.norm)).matmul(value(&self.head));
         let device = batch.inputs.device();
         cross_entropy(logits, &batch.targets, || Tensor::from_data(&batch.targets[..], &device))
+    }
+}
+
+impl Model for Lm {
+    fn parameters_mut(&mut self) -> Vec<&mut Parameter> {
+        let mut all = vec![&mut self.embedding];
+        for layer in &mut self.layers {
+            let Layer { attention_norm, qkv, attention_output, mlp_norm, up, gate, down } = layer;
+            all.extend([attention_norm, qkv, attention_output, mlp_norm, up]);
+            all.extend(gate);
+            all.push(down);
+        }
+        all.extend([&mut self.norm, &mut self.head]);
+        all
     }
 }

@@ -18,7 +18,7 @@ pub(crate) enum Role {
 }
 
 /// A trainable matrix [rows, columns]; a gain has one row.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Parameter {
     /// Its path in the model, the name in checkpoints.
     pub(crate) name: String,

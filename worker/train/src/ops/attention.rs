@@ -29,7 +29,6 @@ use burn::{
     },
     tensor::{Device, Tensor, TensorData, activation},
 };
-use rayon::prelude::*;
 
 use super::{
     flex::{Operand, Plain, contiguous, plain, values},
@@ -303,22 +302,20 @@ fn forward(qkv: &Plain, with: &Attention) -> (Plain, Vec<f32>) {
     let rows = qkv.len() / (3 * width);
     let mut output = vec![0.0; rows * width];
     let mut log_sums = vec![0.0; rows * with.heads];
-    let windows = output.par_chunks_mut(sequence * width).zip(qkv.par_chunks(sequence * 3 * width));
-    let windows = windows.zip(log_sums.par_chunks_mut(sequence * with.heads));
-    windows.for_each_init(
-        || Scratch::new(with),
-        |scratch, ((output, qkv), log_sums)| {
-            dispatch(
-                #[inline(always)]
-                || {
-                    for (head, log_sums) in log_sums.chunks_exact_mut(sequence).enumerate() {
-                        scratch.load(qkv, head, with);
-                        forward_head(scratch, log_sums, output, head, with);
-                    }
-                },
-            );
-        },
-    );
+    let windows = output.chunks_mut(sequence * width).zip(qkv.chunks(sequence * 3 * width));
+    let windows = windows.zip(log_sums.chunks_mut(sequence * with.heads));
+    let mut scratch = Scratch::new(with);
+    for ((output, qkv), log_sums) in windows {
+        dispatch(
+            #[inline(always)]
+            || {
+                for (head, log_sums) in log_sums.chunks_exact_mut(sequence).enumerate() {
+                    scratch.load(qkv, head, with);
+                    forward_head(&mut scratch, log_sums, output, head, with);
+                }
+            },
+        );
+    }
     (plain(output, [rows, width]), log_sums)
 }
 
@@ -357,24 +354,22 @@ fn backward(state: &State, grad: &Plain) -> Plain {
     let (sequence, width) = (with.sequence, with.width());
     let mut grad_qkv = vec![0.0; qkv.len()];
     let window = sequence * width;
-    let windows = grad_qkv.par_chunks_mut(3 * window).zip(qkv.par_chunks(3 * window));
-    let windows = windows.zip(output.par_chunks(window)).zip(grad.par_chunks(window));
-    let windows = windows.zip(state.log_sums.par_chunks(sequence * with.heads));
-    windows.for_each_init(
-        || Scratch::new(with),
-        |scratch, ((((grad_qkv, qkv), output), grad), log_sums)| {
-            dispatch(
-                #[inline(always)]
-                || {
-                    for (head, log_sums) in log_sums.chunks_exact(sequence).enumerate() {
-                        scratch.load(qkv, head, with);
-                        backward_head(scratch, log_sums, (output, grad), head, with);
-                        store_gradients(scratch, qkv, grad_qkv, head, with);
-                    }
-                },
-            );
-        },
-    );
+    let windows = grad_qkv.chunks_mut(3 * window).zip(qkv.chunks(3 * window));
+    let windows = windows.zip(output.chunks(window)).zip(grad.chunks(window));
+    let windows = windows.zip(state.log_sums.chunks(sequence * with.heads));
+    let mut scratch = Scratch::new(with);
+    for ((((grad_qkv, qkv), output), grad), log_sums) in windows {
+        dispatch(
+            #[inline(always)]
+            || {
+                for (head, log_sums) in log_sums.chunks_exact(sequence).enumerate() {
+                    scratch.load(qkv, head, with);
+                    backward_head(&mut scratch, log_sums, (output, grad), head, with);
+                    store_gradients(&mut scratch, qkv, grad_qkv, head, with);
+                }
+            },
+        );
+    }
     plain(grad_qkv, [qkv.len() / (3 * width), 3 * width])
 }
 

@@ -14,15 +14,11 @@ use burn::{
     },
     tensor::{Int, Tensor, activation},
 };
-use rayon::prelude::*;
 
 use super::{
     flex::{Operand, Plain, contiguous, plain, values, values_mut},
     simd::{dispatch, exp_in_place, max},
 };
-
-/// Rows that one task takes; fixed, so that sums do not depend on the thread count.
-const ROWS: usize = 256;
 
 /// Mean cross-entropy of `logits` [rows, vocabulary] against `targets`, one token per row; a
 /// tensor of one element. `targets` stands in host memory, `device_targets` gives the same on the
@@ -85,26 +81,21 @@ fn loss_and_gradient(logits: &mut Plain, targets: &[i32]) -> f32 {
     let logits = values_mut(logits);
     let vocabulary = logits.len() / targets.len();
     let share = 1.0 / targets.len() as f32;
-    let tasks = logits.par_chunks_mut(ROWS * vocabulary).zip(targets.par_chunks(ROWS));
-    let partial: Vec<f64> = tasks
-        .map(|(logits, targets)| {
-            dispatch(
-                #[inline(always)]
-                || {
-                    let mut loss = 0.0_f64;
-                    for (row, &target) in logits.chunks_exact_mut(vocabulary).zip(targets) {
-                        let target = target as usize;
-                        let (top, chosen) = (max(row), row[target]);
-                        let total = exp_in_place(row, 1.0, top);
-                        loss += f64::from(total.ln() + top - chosen);
-                        let scale = share / total;
-                        row.iter_mut().for_each(|value| *value *= scale);
-                        row[target] -= share;
-                    }
-                    loss
-                },
-            )
-        })
-        .collect();
-    (partial.iter().sum::<f64>() / targets.len() as f64) as f32
+    let loss = dispatch(
+        #[inline(always)]
+        || {
+            let mut loss = 0.0_f64;
+            for (row, &target) in logits.chunks_exact_mut(vocabulary).zip(targets) {
+                let target = target as usize;
+                let (top, chosen) = (max(row), row[target]);
+                let total = exp_in_place(row, 1.0, top);
+                loss += f64::from(total.ln() + top - chosen);
+                let scale = share / total;
+                row.iter_mut().for_each(|value| *value *= scale);
+                row[target] -= share;
+            }
+            loss
+        },
+    );
+    (loss / targets.len() as f64) as f32
 }

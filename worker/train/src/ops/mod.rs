@@ -12,6 +12,7 @@ mod flex;
 mod relu2;
 mod rms_norm;
 pub(crate) mod simd;
+mod weighted_sum;
 
 #[cfg(test)]
 mod tests;
@@ -21,3 +22,4 @@ pub(crate) use cross_entropy::cross_entropy;
 pub(crate) use flex::{Operand, values, values_mut};
 pub(crate) use relu2::relu2;
 pub(crate) use rms_norm::rms_norm;
+pub(crate) use weighted_sum::weighted_sum;

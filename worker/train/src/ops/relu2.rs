@@ -11,15 +11,11 @@ use burn::{
     },
     tensor::{Tensor, activation},
 };
-use rayon::prelude::*;
 
 use super::{
     flex::{Operand, Plain, contiguous, plain, values},
     simd::dispatch,
 };
-
-/// Elements that one task takes.
-const CHUNK: usize = 1 << 16;
 
 /// Squares the positive part of each element of `x` [rows, width].
 pub(crate) fn relu2(x: Tensor<2>) -> Tensor<2> {
@@ -61,20 +57,17 @@ impl Backward<Flex, 1> for Relu2 {
     }
 }
 
-fn map(x: &Plain, y: &Plain, f: impl Fn(f32, f32) -> f32 + Sync) -> Plain {
+fn map(x: &Plain, y: &Plain, f: impl Fn(f32, f32) -> f32) -> Plain {
     let shape = x.layout().shape().clone();
     let (x, y) = (values(x), values(y));
     let mut output = vec![0.0; x.len()];
-    let chunks = output.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(y.par_chunks(CHUNK));
-    chunks.for_each(|((output, x), y)| {
-        dispatch(
-            #[inline(always)]
-            || {
-                for ((output, &x), &y) in output.iter_mut().zip(x).zip(y) {
-                    *output = f(x, y);
-                }
-            },
-        );
-    });
+    dispatch(
+        #[inline(always)]
+        || {
+            for ((output, &x), &y) in output.iter_mut().zip(x).zip(y) {
+                *output = f(x, y);
+            }
+        },
+    );
     plain(output, [shape[0], shape[1]])
 }

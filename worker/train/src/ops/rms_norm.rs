@@ -12,7 +12,6 @@ use burn::{
     },
     tensor::Tensor,
 };
-use rayon::prelude::*;
 
 use super::{
     flex::{Operand, Plain, contiguous, plain, values},
@@ -21,9 +20,6 @@ use super::{
 
 /// Keeps a row of zeros finite.
 pub(crate) const EPSILON: f32 = 1e-6;
-
-/// Rows that one task takes; fixed, so that sums do not depend on the thread count.
-const ROWS: usize = 256;
 
 /// Normalises the rows of `x` [rows, width] and multiplies by `gain` [1, width].
 pub(crate) fn rms_norm(x: Tensor<2>, gain: Tensor<2>) -> Tensor<2> {
@@ -84,21 +80,18 @@ fn forward(x: &Plain, gain: &Plain) -> (Plain, Vec<f32>) {
     let width = gain.len();
     let mut output = vec![0.0; x.len()];
     let mut inverse = vec![0.0; x.len() / width];
-    let rows = output.par_chunks_mut(ROWS * width).zip(inverse.par_chunks_mut(ROWS));
-    rows.zip(x.par_chunks(ROWS * width)).for_each(|((output, inverse), x)| {
-        dispatch(
-            #[inline(always)]
-            || {
-                let rows = output.chunks_exact_mut(width).zip(x.chunks_exact(width));
-                for ((output, x), inverse) in rows.zip(inverse) {
-                    *inverse = 1.0 / (dot(x, x) / width as f32 + EPSILON).sqrt();
-                    for ((y, &x), &gain) in output.iter_mut().zip(x).zip(gain) {
-                        *y = x * *inverse * gain;
-                    }
+    dispatch(
+        #[inline(always)]
+        || {
+            let rows = output.chunks_exact_mut(width).zip(x.chunks_exact(width));
+            for ((output, x), inverse) in rows.zip(&mut inverse) {
+                *inverse = 1.0 / (dot(x, x) / width as f32 + EPSILON).sqrt();
+                for ((y, &x), &gain) in output.iter_mut().zip(x).zip(gain) {
+                    *y = x * *inverse * gain;
                 }
-            },
-        );
-    });
+            }
+        },
+    );
     let rows = inverse.len();
     (plain(output, [rows, width]), inverse)
 }
@@ -109,41 +102,27 @@ fn backward(state: &State, grad: &Plain) -> (Plain, Plain) {
     let (x, gain, grad) = (values(&state.x), values(&state.gain), values(grad));
     let width = gain.len();
     let mut grad_x = vec![0.0; x.len()];
-    let tasks = grad_x.par_chunks_mut(ROWS * width).zip(x.par_chunks(ROWS * width));
-    let tasks = tasks.zip(grad.par_chunks(ROWS * width)).zip(state.inverse.par_chunks(ROWS));
-    let partial: Vec<Vec<f32>> = tasks
-        .map(|(((grad_x, x), grad), inverse)| {
-            let mut grad_gain = vec![0.0_f32; width];
-            let mut weighted = vec![0.0_f32; width];
-            dispatch(
-                #[inline(always)]
-                || {
-                    let rows = grad_x.chunks_exact_mut(width).zip(x.chunks_exact(width));
-                    for (((grad_x, x), grad), &inverse) in
-                        rows.zip(grad.chunks_exact(width)).zip(inverse)
-                    {
-                        for ((w, &grad), &gain) in weighted.iter_mut().zip(grad).zip(gain) {
-                            *w = grad * gain;
-                        }
-                        let mean = dot(&weighted, x) / width as f32;
-                        let pull = mean * inverse * inverse;
-                        for ((grad_x, &w), &x) in grad_x.iter_mut().zip(&weighted).zip(x) {
-                            *grad_x = inverse * (w - x * pull);
-                        }
-                        for ((sum, &grad), &x) in grad_gain.iter_mut().zip(grad).zip(x) {
-                            *sum += grad * x * inverse;
-                        }
-                    }
-                },
-            );
-            grad_gain
-        })
-        .collect();
-    let mut grad_gain = vec![0.0; width];
-    for part in partial {
-        for (sum, value) in grad_gain.iter_mut().zip(part) {
-            *sum += value;
-        }
-    }
+    let mut grad_gain = vec![0.0_f32; width];
+    let mut weighted = vec![0.0_f32; width];
+    dispatch(
+        #[inline(always)]
+        || {
+            let rows = grad_x.chunks_exact_mut(width).zip(x.chunks_exact(width));
+            let rows = rows.zip(grad.chunks_exact(width)).zip(&state.inverse);
+            for (((grad_x, x), grad), &inverse) in rows {
+                for ((w, &grad), &gain) in weighted.iter_mut().zip(grad).zip(gain) {
+                    *w = grad * gain;
+                }
+                let mean = dot(&weighted, x) / width as f32;
+                let pull = mean * inverse * inverse;
+                for ((grad_x, &w), &x) in grad_x.iter_mut().zip(&weighted).zip(x) {
+                    *grad_x = inverse * (w - x * pull);
+                }
+                for ((sum, &grad), &x) in grad_gain.iter_mut().zip(grad).zip(x) {
+                    *sum += grad * x * inverse;
+                }
+            }
+        },
+    );
     (plain(grad_x, [x.len() / width, width]), plain(grad_gain, [1, width]))
 }

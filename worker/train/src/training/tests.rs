@@ -18,6 +18,7 @@ struct Bed {
     folder: tempfile::TempDir,
     dataset: Dataset,
     run: Run,
+    threads: usize,
 }
 
 impl Bed {
@@ -69,7 +70,7 @@ impl Bed {
             parent: None,
         };
         let evaluation = Evaluation { tokens: 2048, times: 3 };
-        Self { folder, dataset, run: Run { config, source, manifest, evaluation } }
+        Self { folder, dataset, run: Run { config, source, manifest, evaluation }, threads: 1 }
     }
 
     fn checkpoints(&self) -> PathBuf {
@@ -89,6 +90,7 @@ impl Bed {
             device: &DeviceId::cpu(),
             checkpoints: folder,
             checkpoint_seconds: f64::INFINITY,
+            threads: &AtomicUsize::new(self.threads),
         };
         let stop = AtomicBool::new(false);
         let mut curve = Vec::new();
@@ -141,6 +143,52 @@ fn an_interrupted_run_is_the_uninterrupted_run_bit_for_bit() {
     assert_eq!(last.expect("finished"), Outcome::Finished { step: STEPS });
     pieces.extend(second);
     assert_eq!(pieces, whole);
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let mut bed = Bed::new();
+    // Five parts of nine or ten windows.
+    bed.run.config.batch = 80;
+    bed.run.config.steps = 12;
+    let (alone, _) = bed.train(&bed.folder.path().join("alone"), None);
+    for threads in [2, 3, 16] {
+        bed.threads = threads;
+        let folder = bed.folder.path().join(format!("{threads} threads"));
+        assert_eq!(bed.train(&folder, None).0, alone, "{threads} threads");
+    }
+}
+
+#[test]
+fn the_parts_of_a_batch_add_up_to_its_gradient() {
+    let shape =
+        LmShape { vocabulary: 256, width: 32, layers: 2, heads: 2, sequence: 32, mlp: Mlp::Relu2 };
+    let device = Device::flex();
+    let mut model = Lm::new(&shape, 3, &device);
+    let text: Vec<i32> = (0..7 * 32 + 1).map(|token| token * token % 251).collect();
+    // The head starts at zero, which would leave most gradients at zero.
+    let parameters = model.parameters_mut();
+    for (index, parameter) in (0..).zip(parameters) {
+        let [rows, columns] = parameter.value.dims();
+        let draws = crate::model::normal(5, index, rows * columns, 0.2);
+        let name = parameter.name.clone();
+        *parameter =
+            crate::model::Parameter::new(name, parameter.role, draws, [rows, columns], &device);
+    }
+    let loss = |model: &Lm, windows: Range<usize>| {
+        let (start, end) = (windows.start * 32, windows.end * 32);
+        let inputs = Tensor::<1, Int>::from_data(&text[start..end], &device);
+        model.loss(&Batch { inputs, targets: text[start + 1..=end].to_vec() })
+    };
+    let whole = parts::gradients(&model, &[0..7], 1, loss);
+    let cut = parts::gradients(&model, &[0..2, 2..3, 3..7], 2, loss);
+    let number = |tensor: Tensor<1>| tensor.into_scalar::<f32>();
+    assert!((number(whole.loss) / number(cut.loss) - 1.0).abs() < 1e-5);
+    for (whole, cut) in whole.parameters.into_iter().zip(cut.parameters) {
+        let size = number(whole.clone().abs().max());
+        let error = number((whole - cut).abs().max());
+        assert!(size > 0.0 && error <= 1e-4 * size, "{error} of {size}");
+    }
 }
 
 #[test]
