@@ -98,7 +98,8 @@ fn curve(id: &DeviceId) -> Result<Vec<f64>, TrainError> {
     for step in 0..STEPS {
         let inputs = Tensor::<1, Int>::from_data(&inputs[..], &device);
         let batch = Batch { inputs, targets: targets.clone() };
-        let found = gradients(&model, &[0..WINDOWS], 1, |model, _| model.loss(&batch));
+        let whole = std::slice::from_ref(&(0..WINDOWS));
+        let found = gradients(&model, whole, 1, |model, _| model.loss(&batch));
         optimizer.step(model.parameters_mut(), found.parameters, step, 1.0);
         let data = found.loss.try_into_data();
         let data = data.map_err(|error| TrainError::Read(format!("{error:?}")))?;

@@ -105,7 +105,7 @@ pub(crate) fn share<T: Send>(
         }
     };
     let mut all = thread::scope(|scope| {
-        let helpers: Vec<_> = (1..threads.min(count)).map(|_| scope.spawn(|| take())).collect();
+        let helpers: Vec<_> = (1..threads.min(count)).map(|_| scope.spawn(take)).collect();
         let mut all = take();
         for helper in helpers {
             all.extend(helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
@@ -131,7 +131,7 @@ mod tests {
             assert!(covered.into_iter().eq(0..windows));
             assert!((weights(&parts).iter().sum::<f32>() - 1.0).abs() < 1e-6);
         }
-        assert_eq!(parts(1000, 512, false), [0..1000]);
+        assert_eq!(parts(1000, 512, false), std::slice::from_ref(&(0..1000)));
     }
 
     #[test]

@@ -180,7 +180,7 @@ fn the_parts_of_a_batch_add_up_to_its_gradient() {
         let inputs = Tensor::<1, Int>::from_data(&text[start..end], &device);
         model.loss(&Batch { inputs, targets: text[start + 1..=end].to_vec() })
     };
-    let whole = parts::gradients(&model, &[0..7], 1, loss);
+    let whole = parts::gradients(&model, std::slice::from_ref(&(0..7)), 1, loss);
     let cut = parts::gradients(&model, &[0..2, 2..3, 3..7], 2, loss);
     let number = |tensor: Tensor<1>| tensor.into_scalar::<f32>();
     assert!((number(whole.loss) / number(cut.loss) - 1.0).abs() < 1e-5);
