@@ -14,7 +14,7 @@ use clap::Args;
 use sweep_spec::shape::{LmShape, Mlp};
 use sweep_train::{BenchReport, DeviceId};
 
-use crate::{child, trainer::chain};
+use crate::{child, cores, trainer::chain};
 
 /// Arguments of the bench.
 #[derive(Clone, Debug, Args)]
@@ -134,8 +134,7 @@ impl BenchArgs {
     }
 
     fn threads(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.map_or_else(cores, usize::from)
+        self.threads.map_or_else(cores::available, usize::from)
     }
 
     /// The measuring child.

@@ -1,6 +1,11 @@
 //! How the slots of the CPU share its cores: a slot that trains has its own, and those of slots that
 //! wait for a run. A lone long run at the end of a sweep so has the whole machine.
 
+/// Cores of this machine that we may use; one where the system does not tell.
+pub(crate) fn available() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// What a slot of the CPU does with its cores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {

@@ -14,6 +14,7 @@ use crate::{
     child::{self, Launch, Purpose},
     clock,
     config::{Config, ConfigError},
+    cores,
     drain::{Ended, Shutdown},
     fake::FakeScript,
     inventory::{self, Inventory, Refusal},
@@ -127,7 +128,8 @@ pub async fn run(
     drop(events_sender);
     let known = known_devices(&inventory);
     let identity = state.identity.clone();
-    let supervisor = Supervisor::new(identity, spool, state.checkpoints(), known, seats, cores());
+    let supervisor =
+        Supervisor::new(identity, spool, state.checkpoints(), known, seats, cores::available());
     let shared = Shared::new(supervisor);
     let ended = supervise(&config, &shared, events, &mut shutdown).await;
     shared.lock().close();
@@ -200,17 +202,13 @@ fn known_devices(inventory: &Inventory) -> Vec<Device> {
     used.chain(refused).collect()
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// The slots of the devices in use, and what trains in them.
 fn plan(
     config: &Config,
     launch: &Launch,
     devices: &[DeviceInfo],
 ) -> Result<Vec<(String, TrainerSource)>, WorkerError> {
-    let cores = cores();
+    let cores = cores::available();
     let mut slots = Vec::new();
     let cache = std::path::absolute(&config.cache).map_err(|source| WorkerError::Cache {
         folder: config.cache.display().to_string(),

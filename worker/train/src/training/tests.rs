@@ -148,7 +148,7 @@ fn an_interrupted_run_is_the_uninterrupted_run_bit_for_bit() {
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     let mut bed = Bed::new();
-    // Five parts of nine or ten windows.
+    // Five parts of sixteen windows.
     bed.run.config.batch = 80;
     bed.run.config.steps = 12;
     let (alone, _) = bed.train(&bed.folder.path().join("alone"), None);
