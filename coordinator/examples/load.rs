@@ -1,47 +1,80 @@
-//! Load on a coordinator: 1,000 runs x 1,000 points over gRPC into a SQLite store.
+//! Load on a coordinator in a process of its own, over gRPC, into a real store.
 //!
-//! `cargo run --release -p coordinator --example load -- [RUNS [POINTS]]` starts a coordinator in a
-//! process of its own and prints durable points per second, the latency of acknowledgements, and
-//! the most memory that process held.
+//! ```text
+//! load points [STREAMS [POINTS_PER_SECOND [SECONDS]]] [postgres]   paced; 0: as fast as it takes them
+//! load grants [RUNS] [postgres]                                    runs that train nothing
+//! load start  [RUNS]                                               a start on a full store
+//! ```
+//!
+//! `points` prints durable points per second and the latency of acknowledgements, each of them what
+//! a worker sees. With `postgres`, a server of its own is started from the installed binaries.
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
 use std::{
+    collections::VecDeque,
     process::Stdio,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use coordinator::{Config, Coordinator};
 use sweep_proto::{access::Access, client::Connection, convert, v1};
-use sweep_spec::metric::{Metric, Point};
-use tokio::{io::AsyncReadExt as _, process::Command};
+use sweep_spec::{
+    attempt::Ending,
+    metric::{Metric, Point},
+};
+use sweep_store::{NewRun, NewSweep, Store};
+use sweep_tests::PostgresServer;
+use tokio::{
+    io::AsyncReadExt as _,
+    process::{Child, Command},
+    sync::mpsc,
+    time::{interval_at, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 
 #[path = "../tests/support/mod.rs"]
 #[expect(dead_code, reason = "the tests use all of it")]
 mod support;
 
-/// Slots of the one worker; as many runs at a time, each with a stream of its own. A real worker has
-/// one stream for all its slots; a connection has 64 at most.
-const SLOTS: u32 = 24;
+/// Slots of one worker; a connection carries 64 calls at most.
+const SLOTS: u32 = 50;
+
+/// A real worker seals a batch at this age.
+const BATCH_AGE: Duration = Duration::from_millis(250);
+
+/// Batches of one stream without an acknowledgement, as the protocol allows.
+const IN_FLIGHT_MAX: usize = 8;
+
+/// Points of a batch where nothing paces it.
+const BATCH: u64 = 250;
 
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|first| first == "serve") {
-        return runtime.block_on(serve(&arguments[1]));
-    }
     let number = |index: usize, or: u64| -> Result<u64> {
-        arguments.get(index).map_or(Ok(or), |text| Ok(text.parse()?))
+        match arguments.get(index).filter(|text| *text != "postgres") {
+            None => Ok(or),
+            Some(text) => text.parse().with_context(|| format!("`{text}` is no number")),
+        }
     };
-    let (runs, points) = (number(0, 1000)?, number(1, 1000)?);
-    runtime.block_on(load(runs, points))
+    let on_postgres = arguments.last().is_some_and(|last| last == "postgres");
+    match arguments.first().map(String::as_str) {
+        Some("serve") => runtime.block_on(serve(&arguments[1], &arguments[2])),
+        Some("points") => {
+            let (streams, rate, seconds) = (number(1, 1000)?, number(2, 50_000)?, number(3, 20)?);
+            runtime.block_on(points(streams, rate, seconds, on_postgres))
+        }
+        Some("grants") => runtime.block_on(grants(number(1, 20_000)?, on_postgres)),
+        Some("start") => runtime.block_on(start(number(1, 150_000)?)),
+        _ => bail!("give `points`, `grants` or `start`; hint: the first lines of this file"),
+    }
 }
 
 /// Serves until stdin closes.
-async fn serve(folder: &str) -> Result<()> {
-    let config = Config { store: format!("sqlite:{folder}/sweep.db"), state: folder.into() };
+async fn serve(folder: &str, store: &str) -> Result<()> {
+    let config = Config { store: store.to_owned(), state: folder.into() };
     let listener = coordinator::bind("127.0.0.1:0").await?;
     let coordinator = Coordinator::prepare(config, listener).await?;
     println!("ready");
@@ -54,135 +87,339 @@ async fn serve(folder: &str) -> Result<()> {
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "it measures")]
-async fn load(runs: u64, points: u64) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let mut server = Command::new(std::env::current_exe()?)
-        .args(["serve", &folder.path().display().to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let mut ready = [0; 6];
-    server.stdout.as_mut().context("stdout is piped")?.read_exact(&mut ready).await?;
-    let access = Access::read(&folder.path().join("access.json"))?;
-    let connection = Connection::open(&access).await?;
-    let steps: Vec<u64> = (1..=runs).map(|run| 1000 + run).collect();
-    let grid = support::grid(&steps, &[]);
-    let start = Instant::now();
-    support::submit(&mut connection.control(), "load", &grid).await?;
-    println!("submitted {runs} runs in {:.2} s", start.elapsed().as_secs_f64());
+/// A coordinator in a process of its own, with what it stands on.
+struct Served {
+    folder: tempfile::TempDir,
+    process: Child,
+    _server: Option<PostgresServer>,
+}
 
-    let start = Instant::now();
-    let latencies = work(&connection, runs, points).await?;
-    let seconds = start.elapsed().as_secs_f64();
-    let total = u32::try_from(runs * points)?;
-    println!(
-        "{total} points durable in {seconds:.2} s: {:.0} points/s",
-        f64::from(total) / seconds
-    );
-    let at = |share: usize| latencies[(latencies.len() - 1) * share / 100].as_millis();
-    println!("acknowledged after {} ms (median), {} ms (99 %)", at(50), at(99));
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id().unwrap_or(0)))?;
-    for line in status.lines().filter(|line| line.starts_with("VmHWM") || line.starts_with("VmRSS"))
-    {
-        println!("coordinator {line}");
+impl Served {
+    async fn start(on_postgres: bool) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let server = match on_postgres {
+            true => Some(PostgresServer::start()?.map_err(anyhow::Error::msg)?),
+            false => None,
+        };
+        let store = match &server {
+            Some(server) => server.database()?,
+            None => format!("sqlite:{}", folder.path().join("sweep.db").display()),
+        };
+        Self::on(folder, &store, server).await
     }
-    drop(server.stdin.take());
-    server.wait().await?;
+
+    async fn on(
+        folder: tempfile::TempDir,
+        store: &str,
+        server: Option<PostgresServer>,
+    ) -> Result<Self> {
+        let mut process = Command::new(std::env::current_exe()?)
+            .args(["serve", &folder.path().display().to_string(), store])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut ready = [0; 6];
+        process.stdout.as_mut().context("stdout is piped")?.read_exact(&mut ready).await?;
+        Ok(Self { folder, process, _server: server })
+    }
+
+    async fn connect(&self) -> Result<Connection> {
+        let access = Access::read(&self.folder.path().join("access.json"))?;
+        Ok(Connection::open(&access).await?)
+    }
+
+    async fn stop(mut self) -> Result<()> {
+        let id = self.process.id().context("it runs")?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+        let memory = |line: &&str| line.starts_with("VmHWM") || line.starts_with("VmRSS");
+        for line in status.lines().filter(memory) {
+            println!("coordinator {line}");
+        }
+        drop(self.process.stdin.take());
+        self.process.wait().await?;
+        Ok(())
+    }
+}
+
+/// Hands in `runs` runs of different lengths.
+async fn submit(connection: &Connection, runs: u64) -> Result<()> {
+    /// Runs of one sweep at most.
+    const RUNS_MAX: u64 = 10_000;
+    for first in (0..runs).step_by(usize::try_from(RUNS_MAX)?) {
+        let steps: Vec<u64> =
+            (first..runs.min(first + RUNS_MAX)).map(|run| 1_000_000 + run).collect();
+        let name = format!("load-{first}");
+        support::submit(&mut connection.control(), &name, &support::grid(&steps, &[])).await?;
+    }
     Ok(())
 }
 
-/// One worker with many slots: takes grants, sends points, ends runs. Gives the latencies, sorted.
-async fn work(connection: &Connection, runs: u64, points: u64) -> Result<Vec<Duration>> {
-    let mut client = connection.work();
-    let device = v1::Device { id: "cpu".into(), name: "AMD EPYC".into(), ..Default::default() };
-    let slot = |index| v1::Slot { index, device_id: "cpu".into() };
-    client
-        .join(v1::JoinRequest {
-            worker_id: "load".into(),
+/// A worker with many slots: hands on its grants, and says which slots are free again. Its beats
+/// say that it has heard no directive yet, so that it need not list what it runs.
+struct Worker {
+    connection: Connection,
+    beats: mpsc::Sender<v1::Heartbeat>,
+    directives: tonic::Streaming<v1::Directive>,
+    beat: v1::Heartbeat,
+}
+
+impl Worker {
+    async fn join(connection: Connection, name: &str, slots: u32) -> Result<Self> {
+        let mut client = connection.work();
+        let device = v1::Device { id: "cpu".into(), name: "AMD".into(), ..Default::default() };
+        let slot = |index| v1::Slot { index, device_id: "cpu".into() };
+        let request = v1::JoinRequest {
+            worker_id: name.into(),
             incarnation: 1,
             host: "box".into(),
             devices: vec![device],
-            slots: (0..SLOTS).map(slot).collect(),
+            slots: (0..slots).map(slot).collect(),
             ..Default::default()
-        })
-        .await?;
-    let (beats, receiver) = tokio::sync::mpsc::channel(64);
-    let mut beat = v1::Heartbeat {
-        worker_id: "load".into(),
-        incarnation: 1,
-        sequence: 1,
-        free_slots: (0..SLOTS).collect(),
-        ..Default::default()
-    };
-    beats.send(beat.clone()).await?;
-    let mut directives = client.session(ReceiverStream::new(receiver)).await?.into_inner();
-    let (ended, mut ends) = tokio::sync::mpsc::channel::<(u32, Vec<Duration>)>(256);
-    let (mut latencies, mut done) = (Vec::new(), 0);
-    let mut free: Vec<u32> = Vec::new();
-    while done < runs {
-        tokio::select! {
-            message = directives.message() => {
-                let message = message?.context("the session ended")?;
-                beat.received = 0;
-                if let Some(v1::directive::Directive::Grant(grant)) = message.directive {
-                    let (client, ended) = (connection.work(), ended.clone());
-                    tokio::spawn(async move {
-                        let slot = grant.slot;
-                        match train(client, grant, points).await {
-                            Ok(latencies) => { let _ = ended.send((slot, latencies)).await; }
-                            Err(error) => println!("a run failed: {error}"),
-                        }
-                    });
-                }
-            }
-            Some((slot, measured)) = ends.recv() => {
-                latencies.extend(measured);
-                done += 1;
-                free.push(slot);
-                beat.sequence += 1;
-                beat.free_slots = std::mem::take(&mut free);
-                beats.send(beat.clone()).await?;
+        };
+        client.join(request).await?;
+        let (beats, receiver) = mpsc::channel(64);
+        let beat = v1::Heartbeat {
+            worker_id: name.into(),
+            incarnation: 1,
+            sequence: 1,
+            free_slots: (0..slots).collect(),
+            ..Default::default()
+        };
+        beats.send(beat.clone()).await?;
+        let directives = client.session(ReceiverStream::new(receiver)).await?.into_inner();
+        Ok(Self { connection, beats, directives, beat })
+    }
+
+    async fn grant(&mut self) -> Result<v1::Grant> {
+        loop {
+            let message = self.directives.message().await?.context("the session ended")?;
+            if let Some(v1::directive::Directive::Grant(grant)) = message.directive {
+                return Ok(grant);
             }
         }
     }
-    latencies.sort();
-    Ok(latencies)
+
+    async fn free(&mut self, slots: Vec<u32>) -> Result<()> {
+        self.beat.sequence += 1;
+        self.beat.free_slots = slots;
+        self.beats.send(self.beat.clone()).await?;
+        Ok(())
+    }
 }
 
-/// Sends the points of a run, 250 to a batch, and ends it.
 #[expect(clippy::disallowed_methods, reason = "it measures")]
-async fn train(
+async fn points(streams: u64, rate: u64, seconds: u64, on_postgres: bool) -> Result<()> {
+    let served = Served::start(on_postgres).await?;
+    submit(&served.connect().await?, streams).await?;
+    let (sender, mut results) = mpsc::channel(1024);
+    let mut workers = Vec::new();
+    let mut left = streams;
+    while left > 0 {
+        let slots = u32::try_from(left.min(u64::from(SLOTS)))?;
+        let name = format!("load-{}", workers.len());
+        let mut worker = Worker::join(served.connect().await?, &name, slots).await?;
+        for _ in 0..slots {
+            let grant = worker.grant().await?;
+            let work = worker.connection.work();
+            workers.push((work, grant));
+        }
+        // The session stays open and beats: each attempt keeps its lease.
+        tokio::spawn(async move {
+            let mut tick = tokio::time::interval(Duration::from_secs(5));
+            loop {
+                tokio::select! {
+                    message = worker.directives.message() => match message {
+                        Ok(Some(_)) => {}
+                        _ => return,
+                    },
+                    _ = tick.tick() => if worker.free(Vec::new()).await.is_err() { return },
+                }
+            }
+        });
+        left -= u64::from(slots);
+    }
+    println!("{streams} streams in {} connections", streams.div_ceil(u64::from(SLOTS)));
+    let start = Instant::now();
+    let end = start + Duration::from_secs(seconds);
+    for (index, (work, grant)) in (0_u32..).zip(workers) {
+        let offset = BATCH_AGE.mul_f64(f64::from(index) / f64::from(u32::try_from(streams)?));
+        let per_batch = match rate {
+            0 => None,
+            // Rounded up: never less than what was asked for.
+            rate => Some((rate * u64::try_from(BATCH_AGE.as_millis())?).div_ceil(1000 * streams)),
+        };
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            let result = stream(work, grant, start + offset, end, per_batch).await;
+            let _ = sender.send(result).await;
+        });
+    }
+    drop(sender);
+    let (mut total, mut latencies) = (0, Vec::new());
+    while let Some(result) = results.recv().await {
+        let (points, measured) = result?;
+        total += points;
+        latencies.extend(measured);
+    }
+    let taken = start.elapsed().as_secs_f64();
+    println!(
+        "{total} points durable in {taken:.2} s: {:.0} points/s",
+        f64::from(u32::try_from(total)?) / taken
+    );
+    show_latencies("acknowledged", latencies);
+    served.stop().await
+}
+
+fn show_latencies(what: &str, mut latencies: Vec<Duration>) {
+    latencies.sort();
+    let at = |share: usize| latencies[(latencies.len() - 1) * share / 1000].as_secs_f64() * 1e3;
+    println!(
+        "{what} after {:.1} ms (median), {:.1} ms (99 %), {:.1} ms (99.9 %), {} in all",
+        at(500),
+        at(990),
+        at(999),
+        latencies.len()
+    );
+}
+
+/// Sends batches of one run until `end`: `per_batch` points at each batch age, or one batch after
+/// the other. Gives the points and the time of each batch to its acknowledgement.
+#[expect(clippy::disallowed_methods, reason = "it measures")]
+async fn stream(
     mut client: sweep_proto::client::Work,
     grant: v1::Grant,
-    points: u64,
-) -> Result<Vec<Duration>> {
-    const BATCH: u64 = 250;
-    let batches = points.div_ceil(BATCH);
-    let (sender, receiver) = tokio::sync::mpsc::channel(8);
-    let key = grant.key.clone();
+    start: Instant,
+    end: Instant,
+    per_batch: Option<u64>,
+) -> Result<(u64, Vec<Duration>)> {
+    let (sender, receiver) = mpsc::channel(IN_FLIGHT_MAX);
     let mut acks = client.report_points(ReceiverStream::new(receiver)).await?.into_inner();
-    let mut latencies = Vec::new();
-    for seq in 1..=batches {
-        let steps = (seq - 1) * BATCH + 1..=(seq * BATCH).min(points);
-        let points: Vec<Point> =
-            steps.map(|step| Point { metric: Metric::TrainLoss, step, value: 2.5 }).collect();
+    let mut tick = interval_at(start.into(), BATCH_AGE);
+    let (size, limit) = per_batch.map_or((BATCH, 1), |size| (size, IN_FLIGHT_MAX));
+    let (mut seq, mut waiting, mut latencies) = (0, VecDeque::new(), Vec::new());
+    loop {
+        let over = Instant::now() >= end;
+        if over && waiting.is_empty() {
+            return Ok((seq * size, latencies));
+        }
+        tokio::select! {
+            // Unpaced, the next one goes as soon as the last is acknowledged.
+            _ = tick.tick(), if !over && waiting.len() < limit && per_batch.is_some() => {}
+            () = std::future::ready(()), if !over && waiting.is_empty() && per_batch.is_none() => {}
+            ack = acks.message() => {
+                let ack = ack?.context("the stream ended")?;
+                if ack.kind != i32::from(v1::point_ack::Kind::Durable) {
+                    bail!("not durable: {ack:?}");
+                }
+                while waiting.front().is_some_and(|&(sent, _)| sent <= ack.seq) {
+                    let (_, at): (u64, Instant) = waiting.pop_front().context("one waits")?;
+                    latencies.push(at.elapsed());
+                }
+                continue;
+            }
+            () = tokio::time::sleep_until(end.into()), if !over => continue,
+        }
+        seq += 1;
+        let point = |step| Point { metric: Metric::TrainLoss, step, value: 2.5 };
+        let points: Vec<Point> = ((seq - 1) * size + 1..=seq * size).map(point).collect();
         let series = convert::series(&points);
-        let start = Instant::now();
-        sender.send(v1::PointBatch { key: key.clone(), seq, resume_step: 0, series }).await?;
-        acks.message().await?.context("no acknowledgement")?;
-        latencies.push(start.elapsed());
+        waiting.push_back((seq, Instant::now()));
+        let key = grant.key.clone();
+        sender.send(v1::PointBatch { key, seq, resume_step: 0, series }).await?;
     }
-    let ending = sweep_spec::attempt::Ending::Finished { step: points };
-    client
-        .finish_attempt(v1::FinishAttemptRequest {
-            key,
-            ending: Some((&ending).into()),
-            last_seq: batches,
-            seconds: Some(1.0),
-            ..Default::default()
-        })
-        .await?;
-    Ok(latencies)
+}
+
+/// Runs that end as soon as they are granted, on 64 workers with 4 slots each.
+#[expect(clippy::disallowed_methods, reason = "it measures")]
+async fn grants(runs: u64, on_postgres: bool) -> Result<()> {
+    let served = Served::start(on_postgres).await?;
+    let connection = served.connect().await?;
+    submit(&connection, runs).await?;
+    let (sender, mut done) = mpsc::channel(1024);
+    let start = Instant::now();
+    for index in 0..64 {
+        let worker = Worker::join(served.connect().await?, &format!("load-{index}"), 4).await?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            if let Err(error) = end_at_once(worker, sender).await {
+                println!("a worker ended: {error:#}");
+            }
+        });
+    }
+    let mut latencies = Vec::new();
+    while (latencies.len() as u64) < runs {
+        latencies.push(timeout(Duration::from_secs(60), done.recv()).await?.context("workers")?);
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let runs = f64::from(u32::try_from(runs)?);
+    println!("{runs} runs granted and ended in {seconds:.2} s: {:.0} runs/s", runs / seconds);
+    println!("{:.3} ms for each", 1e3 * seconds / runs);
+    show_latencies("ends stored", latencies);
+    served.stop().await
+}
+
+#[expect(clippy::disallowed_methods, reason = "it measures")]
+async fn end_at_once(mut worker: Worker, done: mpsc::Sender<Duration>) -> Result<()> {
+    let (freed, mut free) = mpsc::channel(16);
+    loop {
+        tokio::select! {
+            grant = worker.grant() => {
+                let grant = grant?;
+                let (mut client, freed) = (worker.connection.work(), freed.clone());
+                let done = done.clone();
+                tokio::spawn(async move {
+                    let request = v1::FinishAttemptRequest {
+                        key: grant.key.clone(),
+                        ending: Some((&Ending::Finished { step: 1 }).into()),
+                        ..Default::default()
+                    };
+                    let start = Instant::now();
+                    match client.finish_attempt(request).await {
+                        Ok(_) => { let _ = done.send(start.elapsed()).await; }
+                        Err(status) => println!("a run did not end: {status}"),
+                    }
+                    let _ = freed.send(grant.slot).await;
+                });
+            }
+            Some(slot) = free.recv() => {
+                let mut slots = vec![slot];
+                while let Ok(slot) = free.try_recv() {
+                    slots.push(slot);
+                }
+                worker.free(slots).await?;
+            }
+        }
+    }
+}
+
+/// How long a coordinator takes to serve a store with many runs, and how much memory.
+#[expect(clippy::disallowed_methods, reason = "it measures")]
+async fn start(runs: u64) -> Result<()> {
+    const SWEEP: u64 = 10_000;
+    let folder = tempfile::tempdir()?;
+    let address = format!("sqlite:{}", folder.path().join("sweep.db").display());
+    let store = Store::open(&address).await?;
+    for first in (0..runs).step_by(usize::try_from(SWEEP)?) {
+        let steps: Vec<u64> = (first..runs.min(first + SWEEP)).map(|run| 1000 + run).collect();
+        let grid = support::grid(&steps, &[]);
+        let name = format!("load-{first}");
+        let new = |entry: &sweep_spec::grid::GridRun| NewRun {
+            run: entry.run.clone(),
+            role: entry.role,
+            budget_flops: None,
+            tokens_requested: entry.tokens_requested,
+        };
+        let runs = grid.runs.iter().map(new).collect();
+        let id = grid.sweep_id(&name);
+        let sweep = NewSweep { id, name, recipe: String::new(), runs, unix_ms: 1 };
+        store.submit(&sweep).await?;
+    }
+    store.close().await?;
+    drop(store);
+    let start = Instant::now();
+    let served = Served::on(folder, &address, None).await?;
+    served.connect().await?.control().get_info(v1::GetInfoRequest {}).await?;
+    println!("{runs} runs: the first answer came after {:.2} s", start.elapsed().as_secs_f64());
+    served.stop().await
 }

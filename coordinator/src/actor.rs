@@ -5,6 +5,8 @@
 //! fails in the middle of a decision, the scheduler is made anew from the store and every worker
 //! joins again.
 
+mod group;
+
 use std::{
     collections::{HashMap, HashSet},
     time::Duration,
@@ -25,6 +27,7 @@ use tokio::{
 };
 use tonic::Status;
 
+use self::group::{EndVerdict, GROUP_MAX, end_verdict};
 use crate::{
     clock::{Clock, unix_ms},
     scheduler::{Action, Beat, Ended, Event, Grant, Held, Joined, Scheduler, Verdict},
@@ -195,12 +198,15 @@ impl Actor {
     pub(crate) async fn run(mut self) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut requests = Vec::with_capacity(GROUP_MAX);
         loop {
             tokio::select! {
-                request = self.inbox.recv() => match request {
-                    Some(request) => self.handle(request).await,
-                    None => return,
-                },
+                taken = self.inbox.recv_many(&mut requests, GROUP_MAX) => {
+                    if taken == 0 {
+                        return;
+                    }
+                    self.handle_all(&mut requests).await;
+                }
                 _ = tick.tick() => {
                     // An error was logged, and the scheduler made anew.
                     let _ = self.event(Event::Tick).await;
@@ -355,38 +361,41 @@ impl Actor {
     }
 
     async fn beat(&mut self, session: u64, sequence: u64, beat: Beat) -> Result<(), Status> {
+        self.hear(session, sequence, &beat).await?;
+        self.event(Event::Beat(beat)).await.map(|_| ())
+    }
+
+    /// Acknowledges a heartbeat of an open session.
+    async fn hear(&mut self, session: u64, sequence: u64, beat: &Beat) -> Result<(), Status> {
         let open = self.sessions.get(&beat.worker).is_some_and(|open| open.number == session);
         let entry = self.scheduler.workers().get(&beat.worker);
         if !open || entry.is_none_or(|entry| entry.expires.is_none()) {
             return Err(Fault::NotJoined.status("the session is over; join again"));
         }
-        let worker = beat.worker.clone();
         if !beat.devices.is_empty() {
-            self.store.set_devices(&worker, &beat.devices).await.map_err(store_status)?;
+            self.store.set_devices(&beat.worker, &beat.devices).await.map_err(store_status)?;
         }
-        self.order(&worker, Order::Ack { heartbeat: sequence });
-        self.event(Event::Beat(beat)).await.map(|_| ())
+        self.order(&beat.worker, Order::Ack { heartbeat: sequence });
+        Ok(())
     }
 
     async fn finish(&mut self, ended: Ended, last_seq: u64) -> Result<(), Status> {
         let status = self.store.attempt_status(&ended.key).await.map_err(store_status)?;
-        match status {
-            // The same end again, its acknowledgement was lost.
-            Some(status) if status.ended && status.reported => Ok(()),
-            Some(status) if !status.ended && status.current => {
-                if status.last_seq < last_seq {
-                    return Err(points_missing(status.last_seq, last_seq));
-                }
+        match end_verdict(status, &ended.key, last_seq)? {
+            EndVerdict::Known => Ok(()),
+            EndVerdict::New => {
                 tracing::info!(attempt = %ended.key, ending = ?ended.ending, "an attempt ended");
                 self.event(Event::Ended(ended)).await.map(|_| ())
             }
-            _ => Err(fenced(&ended.key)),
         }
     }
 
     async fn checkpoint(&mut self, row: CheckpointRow) -> Result<(), Status> {
         match self.store.commit_checkpoint(&row).await.map_err(store_status)? {
-            Applied::Done => self.event(Event::Checkpoint { key: row.key }).await.map(|_| ()),
+            Applied::Done => {
+                let event = Event::Checkpoint { key: row.key, step: row.step };
+                self.event(event).await.map(|_| ())
+            }
             Applied::Fenced => Err(fenced(&row.key)),
             Applied::PointsMissing(have) => Err(points_missing(have, row.requires_seq)),
         }

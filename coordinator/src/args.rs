@@ -31,8 +31,9 @@ pub struct CoordinatorArgs {
     /// Address to listen on; port 0 takes any free one
     #[arg(long, default_value = "127.0.0.1:7171", value_name = "HOST:PORT")]
     pub listen: String,
-    /// Store; STATE/sweep.db when absent
-    #[arg(long, value_name = "sqlite:PATH")]
+    /// Store, sqlite:PATH or postgres://USER@HOST/DATABASE with the password in PGPASSWORD or the
+    /// file PGPASSFILE; sqlite:STATE/sweep.db when absent
+    #[arg(long, value_name = "ADDRESS")]
     pub store: Option<String>,
     /// Folder of the access file and, by default, the store
     #[arg(long, value_name = "FOLDER", env = STATE_VARIABLE, default_value = STATE_FOLDER)]

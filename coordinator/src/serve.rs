@@ -166,11 +166,18 @@ impl Coordinator {
             .serve_with_incoming_shutdown(accept(self.listener), ended(stopped.clone()));
         tracing::info!(address = self.access.address, store = self.config.store, "serving");
         let mut server = std::pin::pin!(server);
+        let mut taken = None;
         let result = tokio::select! {
             result = &mut server => result,
             () = shutdown => {
                 stop.send_replace(true);
                 // Streams end by themselves; a client that holds one open is cut off.
+                timeout(GRACE, &mut server).await.unwrap_or(Ok(()))
+            }
+            error = self.store.superseded() => {
+                // What comes in from now on belongs to the other one.
+                taken = Some(error);
+                stop.send_replace(true);
                 timeout(GRACE, &mut server).await.unwrap_or(Ok(()))
             }
         };
@@ -179,6 +186,9 @@ impl Coordinator {
         let _ = timeout(GRACE, actor).await;
         self.store.close().await?;
         tracing::info!("the store is closed");
+        if let Some(error) = taken {
+            return Err(error.into());
+        }
         result.map_err(|error| CoordinatorError::Serve(error.to_string()))
     }
 }

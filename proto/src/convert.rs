@@ -163,6 +163,7 @@ pub fn role(field: &str, value: i32) -> Result<RunRole> {
     match v1::RunRole::try_from(value) {
         Ok(v1::RunRole::Fit) => Ok(RunRole::Fit),
         Ok(v1::RunRole::Check) => Ok(RunRole::Check),
+        Ok(v1::RunRole::Trunk) => Ok(RunRole::Trunk),
         _ => Err(FieldError::new(field, format!("{value} is no role of a run"))),
     }
 }
@@ -172,6 +173,7 @@ impl From<RunRole> for v1::RunRole {
         match role {
             RunRole::Fit => Self::Fit,
             RunRole::Check => Self::Check,
+            RunRole::Trunk => Self::Trunk,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! With the default feature `local` it also holds the coordinator, the worker and the trainer;
 //! without it it is a light client. It holds no scheduling and no mathematics.
 
+mod analysis;
 mod cli;
 mod client;
 mod cmd;
@@ -22,9 +23,11 @@ mod progress;
 mod recipe_file;
 mod report;
 mod results;
+mod scores;
 mod source;
 mod speed;
 mod submission;
+mod texts;
 
 use std::process::ExitCode;
 

@@ -91,7 +91,7 @@ impl OutFolder {
         if let Some(fit) = fit {
             paths.push(self.write("fit.json", &json(fit)?)?);
         }
-        for kind in FigureKind::ALL {
+        for kind in FigureKind::of(input) {
             let drawn = svg::render(&kind.build(input), Paint::Standalone);
             paths.push(self.write(&format!("figures/{}.svg", kind.name()), drawn.as_bytes())?);
         }

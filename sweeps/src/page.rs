@@ -10,6 +10,9 @@ use sweep_spec::{
     attempt::RunState,
     data::{DataManifest, DataSource},
     hash::canonical_json,
+    metric::Metric,
+    run::{RunConfig, RunRole},
+    task::Task,
     training::TRAINING_REVISION,
     units::si,
 };
@@ -18,6 +21,7 @@ use crate::{
     exit::{Exit, Failure, OrExit as _},
     report::{self, ReportCost, ReportDevice, ReportInput, ReportRun},
     results::{RunResult, SweepResults},
+    texts::SampleText,
 };
 
 /// What the caller knows beside the results.
@@ -31,6 +35,8 @@ pub(crate) struct Telling {
     pub(crate) planned_seconds: Option<f64>,
     /// Wall seconds of this command.
     pub(crate) wall_seconds: Option<f64>,
+    /// Texts that models of different size wrote.
+    pub(crate) texts: Vec<SampleText>,
 }
 
 /// Makes the page.
@@ -49,10 +55,17 @@ pub(crate) fn render(
         written: now(),
         plot: plot.clone(),
         fit_refused: telling.fit_refused.clone(),
-        runs: results.runs.iter().map(report_run).collect(),
+        runs: results.observed().map(report_run).collect(),
         cost: cost(results, telling),
         devices: devices(results),
+        measures: measures(results),
+        units: if results.is_diffusion() {
+            "D: images seen. Loss: squared error of the noise per value at the end."
+        } else {
+            "Loss: nats per token at the end."
+        },
         facts: facts(results),
+        texts: telling.texts.clone(),
     };
     report::render(&input).or_exit(Exit::Failed)
 }
@@ -80,8 +93,8 @@ fn cost(results: &SweepResults, telling: &Telling) -> ReportCost {
     ReportCost {
         planned_seconds: telling.planned_seconds,
         spent_seconds: done().map(|run| run.seconds).sum(),
-        planned_flops: Some(results.runs.iter().map(|run| run.run.config.flops()).sum()),
-        spent_flops: Some(done().map(|run| run.run.config.flops()).sum()),
+        planned_flops: Some(results.runs.iter().map(|run| run.run.config.own_flops()).sum()),
+        spent_flops: Some(done().map(|run| run.run.config.own_flops()).sum()),
         wall_seconds: telling.wall_seconds,
     }
 }
@@ -103,30 +116,118 @@ fn devices(results: &SweepResults) -> Vec<ReportDevice> {
     counts.into_iter().map(device).collect()
 }
 
+/// What diffusion runs were measured by beside the loss; one row of heads, one for each run.
+fn measures(results: &SweepResults) -> Vec<Vec<String>> {
+    const COLUMNS: [(&str, Metric, usize); 11] = [
+        ("least loss", Metric::NoiseLossFloor, 4),
+        ("bound", Metric::BoundBits, 3),
+        ("\u{b1}", Metric::BoundBitsError, 3),
+        ("true", Metric::TrueBits, 3),
+        ("Fr\u{e9}chet", Metric::FrechetDistance, 4),
+        ("its floor", Metric::FrechetFloor, 4),
+        ("coverage", Metric::Coverage, 3),
+        ("duplicates", Metric::Duplicates, 3),
+        ("modes", Metric::ModeCoverage, 2),
+        ("recognised", Metric::InMode, 3),
+        ("mode distance", Metric::ModeDistance, 3),
+    ];
+    if !results.is_diffusion() {
+        return Vec::new();
+    }
+    let measured = |metric| results.runs.iter().any(|run| results.last(run, metric).is_some());
+    let columns: Vec<_> = COLUMNS.into_iter().filter(|(_, metric, _)| measured(*metric)).collect();
+    let heads = ["run", "N", "D", "loss"].into_iter().chain(columns.iter().map(|column| column.0));
+    let mut rows = vec![heads.map(str::to_owned).collect::<Vec<_>>()];
+    let shown = |value: Option<f64>, digits: usize| {
+        value.map_or_else(|| "\u{2013}".to_owned(), |value| format!("{value:.digits$}"))
+    };
+    for run in &results.runs {
+        let config = &run.run.config;
+        let mut row = vec![
+            run.label(),
+            run.parameters().total.to_string(),
+            config.tokens().to_string(),
+            shown(run.loss, 4),
+        ];
+        row.extend(
+            columns.iter().map(|&(_, metric, digits)| shown(results.last(run, metric), digits)),
+        );
+        rows.push(row);
+    }
+    rows
+}
+
 fn facts(results: &SweepResults) -> Vec<(String, String)> {
     let mut facts = vec![
         ("sweep".to_owned(), results.id.clone()),
         ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("training revision".to_owned(), TRAINING_REVISION.to_string()),
     ];
-    if let Some(run) = results.runs.first() {
+    facts.extend(trunk_facts(results));
+    if let Some(run) = results.observed().next() {
         facts.extend(data_facts(&run.run.manifest, &run.run.source));
         let evaluation = &run.run.evaluation;
         facts.push((
             "evaluation".to_owned(),
-            format!("{} held-out tokens, {} times a run", evaluation.tokens, evaluation.times),
+            format!(
+                "{} held-out {}, {} times a run",
+                evaluation.tokens,
+                if run.run.manifest.image.is_some() {
+                    "(image, timestep, noise)"
+                } else {
+                    "tokens"
+                },
+                evaluation.times
+            ),
         ));
+        for (place, task) in (1..).zip(&evaluation.tasks) {
+            facts.push((format!("task {place}"), task_fact(task)));
+        }
         facts.push(("optimiser".to_owned(), canonical_json(&run.run.config.optimizer)));
         facts.push(("schedule".to_owned(), canonical_json(&run.run.config.schedule)));
     }
     facts
 }
 
+fn task_fact(task: &Task) -> String {
+    let chance = task.suite.chance().map_or_else(
+        || "chance not known".to_owned(),
+        |chance| format!("chance {}", sweep_plot::text::short(chance)),
+    );
+    format!(
+        "{}: {}, {:.0} % of the training windows, at most {} held-out items, {chance}",
+        task.name,
+        task.suite.name(),
+        100.0 * task.fraction,
+        task.items
+    )
+}
+
+/// What the trunks carried and saved, where there are some.
+fn trunk_facts(results: &SweepResults) -> Option<(String, String)> {
+    let trunks = results.of_role(RunRole::Trunk).count();
+    let sum = |flops: fn(&RunConfig) -> f64, runs: &mut dyn Iterator<Item = &RunResult>| -> f64 {
+        runs.map(|run| flops(&run.run.config)).sum()
+    };
+    let own = sum(RunConfig::own_flops, &mut results.runs.iter());
+    let alone = sum(RunConfig::flops, &mut results.observed());
+    let branches = results.runs.iter().filter(|run| run.run.config.parent.is_some()).count();
+    (trunks > 0).then(|| {
+        let text = format!(
+            "{trunks}, from which {branches} runs fork: {own:.3e} FLOPs in place of {alone:.3e} \
+             if every run were trained alone. Curves and FLOPs of a run count along its path \
+             through its trunk"
+        );
+        ("trunks".to_owned(), text)
+    })
+}
+
 #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
 fn data_facts(manifest: &DataManifest, source: &DataSource) -> Vec<(String, String)> {
     let tokens = format!(
-        "{} unique training tokens in {} documents, {} held out in {}",
+        "{} unique training {} in {} documents, {} held out in {}",
         si(manifest.train_tokens as f64),
+        manifest.unit(),
         manifest.train_documents,
         si(manifest.validation_tokens as f64),
         manifest.validation_documents
@@ -135,10 +236,12 @@ fn data_facts(manifest: &DataManifest, source: &DataSource) -> Vec<(String, Stri
         DataSource::Text { tokenizer, .. } => canonical_json(tokenizer),
         DataSource::Bin { .. } => "none, tokens as they are in the files".to_owned(),
         DataSource::Synthetic(_) => "none, a synthetic process".to_owned(),
+        DataSource::Images { .. } => "none, images of 8 bits per value".to_owned(),
+        DataSource::Glyphs(_) => "none, images drawn from a known density".to_owned(),
     };
     let mut facts = vec![
         ("data".to_owned(), manifest.id.to_string()),
-        ("tokens".to_owned(), tokens),
+        (manifest.unit().to_owned(), tokens),
         ("vocabulary".to_owned(), manifest.vocabulary.to_string()),
         ("tokenizer".to_owned(), tokenizer),
     ];

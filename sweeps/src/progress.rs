@@ -22,6 +22,8 @@ const BAR_PARTS: u64 = 1000;
 pub(crate) struct Weights {
     /// Predicted seconds of each run; runs that are not in it weigh as one.
     pub(crate) seconds: HashMap<String, f64>,
+    /// Of branches, the step at which they leave their trunk.
+    pub(crate) first_steps: HashMap<String, u64>,
     /// A name for people.
     pub(crate) labels: HashMap<String, String>,
 }
@@ -73,9 +75,15 @@ impl Progress {
         for run in self.runs.values() {
             let weight = self.weights.seconds.get(&run.run_id).copied().unwrap_or(1.0);
             all += weight;
-            done += weight * share_of(run);
+            done += weight * self.share_of(run);
         }
         if all > 0.0 { done / all } else { 0.0 }
+    }
+
+    /// Share of a run's own steps that is done.
+    fn share_of(&self, run: &v1::RunProgress) -> f64 {
+        let first = self.weights.first_steps.get(&run.run_id).copied().unwrap_or(0);
+        share_of(run, first)
     }
 
     /// Runs in training.
@@ -119,12 +127,14 @@ impl Progress {
     }
 }
 
-fn share_of(run: &v1::RunProgress) -> f64 {
+/// Share of the steps after `first` that are done.
+fn share_of(run: &v1::RunProgress, first: u64) -> f64 {
     if is_ended(run.state()) {
         return 1.0;
     }
+    let (done, own) = (run.step.saturating_sub(first), run.steps.saturating_sub(first));
     #[expect(clippy::cast_precision_loss, reason = "step counts are below 2^53")]
-    let share = run.step as f64 / run.steps.max(1) as f64;
+    let share = done as f64 / own.max(1) as f64;
     share.min(1.0)
 }
 
@@ -169,7 +179,7 @@ impl Bars {
         for (place, bar) in self.slots.iter().enumerate() {
             match running.get(place) {
                 Some(run) => {
-                    bar.set_position(parts(share_of(run)));
+                    bar.set_position(parts(progress.share_of(run)));
                     bar.set_message(progress.run_line(run));
                 }
                 None => {
@@ -225,7 +235,7 @@ mod tests {
     #[test]
     fn work_counts_by_predicted_seconds() {
         let seconds = HashMap::from([("a".to_owned(), 30.0), ("b".to_owned(), 10.0)]);
-        let mut progress = Progress::new(Weights { seconds, labels: HashMap::new() });
+        let mut progress = Progress::new(Weights { seconds, ..Weights::default() });
         let message = v1::SweepProgress {
             runs: vec![
                 run("a", v1::RunRole::Fit, v1::RunState::Running, 50),

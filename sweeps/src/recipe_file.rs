@@ -11,6 +11,7 @@ use sweep_spec::{
     grid::{self, Grid},
     plan::{DeviceKind, Plan},
     recipe::{MAX_RECIPE_BYTES, Recipe},
+    task::Suite,
 };
 
 use crate::{
@@ -41,6 +42,7 @@ impl Prepared {
         let manifest = sweep_data::resolve(&recipe.data, &machine::cache_folder())
             .map_err(|error| anyhow::Error::new(error).context(format!("{}: data", path.display())))
             .or_exit(Exit::Usage)?;
+        read_tasks(&mut recipe, path)?;
         let grid = grid::expand(&recipe, &manifest).or_exit(Exit::Usage)?;
         Ok(Self { recipe, manifest, grid })
     }
@@ -52,6 +54,22 @@ impl Prepared {
     pub(crate) fn plan(&self, cost: &CostModel, kinds: &[DeviceKind]) -> Result<Plan, Failure> {
         Plan::new(&self.recipe, &self.grid, &self.manifest, cost, kinds).or_exit(Exit::Usage)
     }
+}
+
+/// Reads the files of tasks: their content enters the runs.
+fn read_tasks(recipe: &mut Recipe, path: &Path) -> Result<(), Failure> {
+    let window = recipe.model.sequence as usize;
+    for task in &mut recipe.evaluation.tasks {
+        if let (Suite::File { content, .. }, Some(items)) = (&mut task.suite, &task.path) {
+            *content = sweep_data::task::content_of(items, window)
+                .map_err(|error| {
+                    let place = format!("{}: task `{}`", path.display(), task.name);
+                    anyhow::Error::new(error).context(place)
+                })
+                .or_exit(Exit::Usage)?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads a recipe; relative globs are made to start at its folder.
@@ -88,6 +106,11 @@ pub(crate) fn read(path: &Path) -> Result<Recipe, Failure> {
         .and_then(|path| path.parent().map(Path::to_owned))
         .unwrap_or_default();
     anchor(&mut recipe.data, &folder);
+    for items in recipe.evaluation.tasks.iter_mut().filter_map(|task| task.path.as_mut()) {
+        if !Path::new(items.as_str()).is_absolute() && !items.starts_with(['~', '$']) {
+            *items = folder.join(items.as_str()).to_string_lossy().into_owned();
+        }
+    }
     Ok(recipe)
 }
 
@@ -111,7 +134,8 @@ fn anchor(source: &mut DataSource, folder: &Path) {
         DataSource::Bin { train, validation, .. } => {
             train.iter_mut().chain(validation).for_each(anchored);
         }
-        DataSource::Synthetic(_) => {}
+        DataSource::Images { globs, .. } => globs.iter_mut().for_each(anchored),
+        DataSource::Synthetic(_) | DataSource::Glyphs(_) => {}
     }
 }
 

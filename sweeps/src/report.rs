@@ -16,6 +16,8 @@ use sweep_plot::{
 };
 use sweep_spec::{run::RunRole, units::si};
 
+use crate::texts::{self, SampleText};
+
 /// Version of the JSON inside the page.
 const SCHEMA: &str = "sweep.report/1";
 
@@ -43,8 +45,14 @@ pub(crate) struct ReportInput {
     pub(crate) cost: ReportCost,
     /// The devices that trained, with their backend and whatever else is to be said of them.
     pub(crate) devices: Vec<ReportDevice>,
+    /// Measures of diffusion runs as a table: heads, then a row for each run; empty for others.
+    pub(crate) measures: Vec<Vec<String>>,
+    /// What D counts and what the loss is in, for the key of the run table.
+    pub(crate) units: &'static str,
     /// Facts in order: versions, data, tokenizer, held-out set, training revision.
     pub(crate) facts: Vec<(String, String)>,
+    /// Texts that models of different size wrote.
+    pub(crate) texts: Vec<SampleText>,
 }
 
 /// A run beside its curve.
@@ -142,10 +150,14 @@ pub(crate) fn render(input: &ReportInput) -> Result<String, ReportError> {
         leading,
         figures,
         runs: run_rows(input),
+        measures: &input.measures,
+        units: input.units,
         failed: failed(&input.plot),
         devices: &input.devices,
         seeds: seeds(&input.plot),
         facts: &input.facts,
+        texts: &input.texts,
+        texts_how: texts::how(),
         recipe: &input.recipe,
         command: &input.command,
         data: embedded(input)?,
@@ -169,10 +181,14 @@ struct Page<'a> {
     leading: Vec<Drawn>,
     figures: Vec<Drawn>,
     runs: Vec<Vec<Cell>>,
+    measures: &'a [Vec<String>],
+    units: &'a str,
     failed: Vec<[String; 3]>,
     devices: &'a [ReportDevice],
     seeds: String,
     facts: &'a [(String, String)],
+    texts: &'a [SampleText],
+    texts_how: String,
     recipe: &'a str,
     command: &'a str,
     /// JSON in which no `<` stands.
@@ -355,7 +371,7 @@ fn forecasts(plot: &PlotInput) -> Vec<[String; 6]> {
 
 /// The figures of the report; loss curves have their axes to choose from and stand together.
 fn drawn(plot: &PlotInput, curves: bool) -> Vec<Drawn> {
-    FigureKind::ALL
+    FigureKind::of(plot)
         .into_iter()
         .filter(|kind| matches!(kind, FigureKind::LossCurves(_)) == curves)
         .map(|kind| Drawn {
@@ -501,7 +517,7 @@ fn embedded(input: &ReportInput) -> Result<String, ReportError> {
                 facts,
             })
             .collect(),
-        figures: FigureKind::ALL
+        figures: FigureKind::of(&input.plot)
             .into_iter()
             .map(|kind| json::render(&kind.build(&input.plot), serde_json::value::Serializer))
             .collect::<Result<_, _>>()?,

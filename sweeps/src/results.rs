@@ -3,21 +3,29 @@
 //! are there, marked.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "local")]
+use std::path::Path;
 
 use sweep_fit::Observation;
-use sweep_plot::input::{CurvePoint, PlotInput, RunCurve, RunState as PlotState};
+use sweep_plot::input::{
+    CurvePoint, DiffusionInput, DiffusionRun, PlotInput, RunCurve, RunState as PlotState,
+    SampleSheet,
+};
 use sweep_proto::{client::Control, convert, v1};
 use sweep_spec::{
     attempt::RunState,
     metric::Metric,
     recipe::{FitPlan, Recipe},
     run::{Run, RunRole},
-    shape::{ParameterConvention, ParameterCounts},
+    shape::{ParameterConvention, ParameterCounts, Shape},
 };
 
+#[cfg(feature = "local")]
+use crate::local::samples;
 use crate::{
     client::refused,
     exit::{Exit, Failure, OrExit as _},
+    scores,
 };
 
 /// One run with what became of it.
@@ -67,6 +75,8 @@ pub(crate) struct SweepResults {
     pub(crate) runs: Vec<RunResult>,
     /// Complete curves by run and metric.
     pub(crate) curves: BTreeMap<String, BTreeMap<Metric, Curve>>,
+    /// Samples of diffusion runs, where they lie on this machine.
+    pub(crate) samples: BTreeMap<String, SampleSheet>,
 }
 
 impl RunResult {
@@ -96,6 +106,7 @@ impl RunResult {
             loss,
             unique: Some(config.tokens().min(self.run.manifest.train_tokens) as f64),
             group: None,
+            noise: None,
             budget: self.budget,
             convention: Some(convention_name(convention).to_owned()),
             line: None,
@@ -118,6 +129,11 @@ impl SweepResults {
         &self.recipe.fit
     }
 
+    /// Runs that are observed: all but the trunks.
+    pub(crate) fn observed(&self) -> impl Iterator<Item = &RunResult> {
+        self.runs.iter().filter(|run| run.role != RunRole::Trunk)
+    }
+
     /// Runs of a role.
     pub(crate) fn of_role(&self, role: RunRole) -> impl Iterator<Item = &RunResult> {
         self.runs.iter().filter(move |run| run.role == role)
@@ -129,6 +145,20 @@ impl SweepResults {
         self.of_role(RunRole::Fit)
             .filter_map(|run| Some(run.sizes(convention, run.usable_loss()?)))
             .collect()
+    }
+
+    /// GPU-seconds of each observation, in their order; empty where one was not measured.
+    pub(crate) fn seconds(&self) -> Vec<f64> {
+        let usable = self.of_role(RunRole::Fit).filter(|run| run.usable_loss().is_some());
+        let seconds: Option<Vec<f64>> =
+            usable.map(|run| run.seconds.filter(|seconds| *seconds > 0.0)).collect();
+        seconds.unwrap_or_default()
+    }
+
+    /// Every finished run with its final loss, checks among them.
+    pub(crate) fn measured(&self) -> Vec<Observation> {
+        let convention = self.fit_plan().parameters;
+        self.runs.iter().filter_map(|run| Some(run.sizes(convention, run.usable_loss()?))).collect()
     }
 
     /// Runs of the fit that give no observation, with the reason; a fit says how many it lacks.
@@ -154,13 +184,78 @@ impl SweepResults {
     pub(crate) fn plot_input(&self) -> PlotInput {
         let convention = self.fit_plan().parameters;
         PlotInput {
-            runs: self.runs.iter().map(|run| self.run_curve(run, convention)).collect(),
+            runs: self.observed().map(|run| self.run_curve(run, convention)).collect(),
             fit: None,
             isoflop: None,
             interval: None,
             n_convention: format!("N: {}", convention_words(convention)),
             entropy: self.runs.first().and_then(|run| run.run.manifest.entropy),
+            diffusion: self.is_diffusion().then(|| self.diffusion_input()),
+            tasks: scores::tasks(self),
+            calibrations: scores::calibrations(self),
         }
+    }
+
+    /// The curve along the path of a run: of a branch its trunk's up to where it began itself, then
+    /// its own. Nothing before it has points of its own.
+    pub(crate) fn path(&self, run: &RunResult, metric: Metric) -> Curve {
+        let curve = |id: &str| self.curves.get(id).and_then(|curves| curves.get(&metric));
+        let Some(own) = curve(&run.id) else { return Curve::new() };
+        let trunk = run.run.config.parent.as_ref().and_then(|edge| curve(edge.run.as_str()));
+        // Without its trunk's checkpoint it trained steps before the fork again: its own count.
+        let begun = self
+            .curves
+            .get(&run.id)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .filter_map(|curve| curve.first())
+            .map(|&(step, _)| step)
+            .min();
+        let fork = run.run.config.first_step();
+        joined(trunk.map_or(&[], Vec::as_slice), own, fork, begun.unwrap_or(0))
+    }
+
+    /// Whether the runs are diffusion models.
+    pub(crate) fn is_diffusion(&self) -> bool {
+        let diffusion = |run: &RunResult| matches!(run.run.config.shape, Shape::Diffusion(_));
+        self.runs.iter().any(diffusion)
+    }
+
+    /// The last value of a metric of a run.
+    pub(crate) fn last(&self, run: &RunResult, metric: Metric) -> Option<f64> {
+        self.curves.get(&run.id)?.get(&metric)?.last().map(|(_, value)| *value)
+    }
+
+    fn diffusion_input(&self) -> DiffusionInput {
+        const BINS: [Metric; 5] = [
+            Metric::NoiseLossBin1,
+            Metric::NoiseLossBin2,
+            Metric::NoiseLossBin3,
+            Metric::NoiseLossBin4,
+            Metric::NoiseLossBin5,
+        ];
+        let runs = self.observed().map(|run| DiffusionRun {
+            noise_bins: BINS.map(|metric| self.last(run, metric)).to_vec(),
+            samples: self.samples.get(&run.id).cloned(),
+        });
+        DiffusionInput { runs: runs.collect() }
+    }
+
+    /// Reads the samples that runs left in a folder of checkpoints; gives a line for each file that
+    /// does not read.
+    #[cfg(feature = "local")]
+    pub(crate) fn read_samples(&mut self, checkpoints: &Path) -> Vec<String> {
+        let mut damaged = Vec::new();
+        for run in &self.runs {
+            match samples::read(checkpoints, &run.id) {
+                Ok(Some(sheet)) => {
+                    self.samples.insert(run.id.clone(), sheet);
+                }
+                Ok(None) => {}
+                Err(reason) => damaged.push(reason),
+            }
+        }
+        damaged
     }
 
     #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
@@ -169,12 +264,9 @@ impl SweepResults {
         let curve = |metric: Metric| -> Vec<CurvePoint> {
             let per_step = config.tokens_per_step() as f64;
             let flops_per_token = config.shape.flops_per_token();
-            self.curves
-                .get(&run.id)
-                .and_then(|curves| curves.get(&metric))
+            self.path(run, metric)
                 .into_iter()
-                .flatten()
-                .map(|&(step, loss)| {
+                .map(|(step, loss)| {
                     let tokens = step as f64 * per_step;
                     CurvePoint { step: step as f64, tokens, flops: tokens * flops_per_token, loss }
                 })
@@ -195,6 +287,12 @@ impl SweepResults {
             validation: curve(Metric::ValidationLoss),
         }
     }
+}
+
+/// A trunk's points up to the fork and before the first step of its branch's own, then these.
+fn joined(trunk: &[(u64, f64)], own: &[(u64, f64)], fork: u64, begun: u64) -> Curve {
+    let before = trunk.iter().filter(|(step, _)| *step <= fork && *step < begun);
+    before.chain(own).copied().collect()
 }
 
 /// A convention in words.
@@ -236,6 +334,7 @@ pub(crate) async fn fetch(
         recipe,
         runs: Vec::new(),
         curves: BTreeMap::new(),
+        samples: BTreeMap::new(),
     };
     let request = v1::ListRunsRequest {
         sweep: summary.sweep_id.clone(),
@@ -247,7 +346,11 @@ pub(crate) async fn fetch(
         results.runs.push(run_result(row)?);
     }
     if !curves.is_empty() {
-        fetch_curves(control, &mut results, curves).await?;
+        // A sweep of two tasks has no metrics of a third.
+        let tasks = results.recipe.evaluation.tasks.len();
+        let curves: Vec<Metric> =
+            curves.iter().copied().filter(|metric| metric.exists_with(tasks)).collect();
+        fetch_curves(control, &mut results, &curves).await?;
     }
     Ok(results)
 }
@@ -273,17 +376,20 @@ async fn fetch_curves(
 }
 
 fn run_result(row: v1::RunRow) -> Result<RunResult, Failure> {
+    let role = convert::role("role", row.role).or_exit(Exit::Failed)?;
+    // A trunk never cools down: its loss is that of no D, so it is no observation.
+    let observed = |loss: Option<f64>| loss.filter(|_| role != RunRole::Trunk);
     let id = convert::run_id("run_id", &row.run_id).or_exit(Exit::Failed)?;
     let json = row.run_json.as_deref().ok_or_else(|| damaged("a run without its JSON"))?;
     Ok(RunResult {
         run: convert::run("run_json", &id, json).or_exit(Exit::Failed)?,
         id: row.run_id,
-        role: convert::role("role", row.role).or_exit(Exit::Failed)?,
+        role,
         budget: row.budget_flops,
         state: convert::run_state("state", row.state).or_exit(Exit::Failed)?,
         reason: row.reason,
-        loss: row.final_validation_loss,
-        bits_per_byte: row.final_validation_bits_per_byte,
+        loss: observed(row.final_validation_loss),
+        bits_per_byte: observed(row.final_validation_bits_per_byte),
         seconds: row.measured_seconds,
         attempts: row.attempts,
         device: row.device_name,
@@ -297,4 +403,22 @@ fn damaged(what: &str) -> Failure {
         Exit::Failed,
         format!("the coordinator sent {what}; hint: are both of one version?"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_the_trunk_up_to_the_fork_and_then_the_branch() {
+        let trunk = [(10, 5.0), (20, 4.0), (30, 3.5), (40, 3.0)];
+        let own = [(32, 3.4), (36, 2.9)];
+        let path = joined(&trunk, &own, 30, 32);
+        assert_eq!(path, [(10, 5.0), (20, 4.0), (30, 3.5), (32, 3.4), (36, 2.9)]);
+        // It trained steps before the fork again: a curve has one value per step.
+        let again = [(21, 3.9), (30, 3.5), (36, 2.9)];
+        let path = joined(&trunk, &again, 30, 21);
+        assert_eq!(path, [(10, 5.0), (20, 4.0), (21, 3.9), (30, 3.5), (36, 2.9)]);
+        assert_eq!(joined(&[], &own, 0, 32), own);
+    }
 }

@@ -4,6 +4,8 @@
 //!
 //! Time is read here only to give up waiting; no test compares times.
 
+mod postgres;
+
 use std::{
     ffi::OsStr,
     fs::{self, File},
@@ -18,6 +20,8 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub use postgres::PostgresServer;
 
 /// Waiting for anything ends here: the longest single thing is a tiny sweep on a busy machine of
 /// two cores, which takes seconds.

@@ -48,7 +48,7 @@ fn a_corpus_below_one_batch_is_refused() {
     for i in 0..8 {
         sandbox.write(&format!("tiny/{i}.txt"), format!("{i}")).unwrap();
     }
-    refused(&sandbox, "tiny/*.txt", &["corpus"]);
+    refused(&sandbox, "tiny/*.txt", &["14 training tokens", "batch"]);
 }
 
 #[test]

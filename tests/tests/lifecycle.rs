@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use serde_json::Value;
-use sweep_tests::{Sandbox, files_with, said};
+use sweep_tests::{Sandbox, assert_refused, files_with, said};
 
 use crate::services::{SMALL, SMALL_RUNS, coordinator, in_state, runs, worker};
 
@@ -61,6 +61,17 @@ fn three_processes_do_the_documented_job() {
     assert!(curves.contains("validation/loss") && curves.contains("train/loss"), "{curves}");
     let fit = sandbox.sweep_json(&["fit", id.trim()]).unwrap();
     assert!(fit["params"]["alpha"]["value"].is_number(), "{fit}");
+    // The store's file tells the same beside the coordinator, and the runs choose their successors.
+    let store = sandbox.path("state").join("sweep.db").display().to_string();
+    assert_eq!(sandbox.sweep_json(&["fit", id.trim(), "--db", &store]).unwrap(), fit);
+    let absent = sandbox.run("sweep", &["fit", "nothing-of-that-name", "--db", &store]).unwrap();
+    assert_refused(&absent, 4, &["nothing-of-that-name"]);
+    let missing = sandbox.run("sweep", &["fit", "last", "--db", "no.db"]).unwrap();
+    assert_refused(&missing, 2, &["no.db"]);
+    let wish = ["suggest", id.trim(), "--spend-seconds", "1000", "--runs", "3", "--reach", "2"];
+    sandbox.sweep(&[&wish[..], &["--out", "next.toml"]].concat()).unwrap();
+    let planned = sandbox.sweep_json(&["plan", "next.toml"]).unwrap();
+    assert!((1..=3).contains(&planned["runs"].as_array().unwrap().len()), "{planned}");
     sandbox.sweep(&["report", id.trim(), "--out", "report"]).unwrap();
     check_results(&sandbox.path("report"), SMALL_RUNS);
 

@@ -82,6 +82,7 @@ impl FromStr for BenchShape {
             heads: need(2)?,
             sequence: need(3)?,
             mlp,
+            token_shift: false,
         };
         shape.check().map_err(|error| error.to_string())?;
         let batch = need(4)?;

@@ -144,7 +144,7 @@ impl Play {
 
     async fn train(&self, order: &TrainOrder, act: FakeRun) -> After {
         let config = &order.run.config;
-        let first = resumed_step(&order.checkpoints);
+        let first = first_step(order);
         self.say(FromTrainer::Started { step: first, passed_over: Vec::new() }).await;
         for done in first + 1..=config.steps {
             sleep(self.script.step).await;
@@ -164,6 +164,9 @@ impl Play {
             }
             self.points(done, &[(Metric::TrainLoss, loss(config, done))]).await;
             self.say(FromTrainer::Progress { step: done, tokens_per_second: 1e6 }).await;
+            if order.run.forks.contains(&done) {
+                self.checkpoint(&order.checkpoints, done).await;
+            }
             if self.stop.load(Ordering::SeqCst) {
                 self.checkpoint(&order.checkpoints, done).await;
                 return self.end(Outcome::Stopped { step: done }).await;
@@ -206,11 +209,20 @@ fn loss(config: &RunConfig, step: u64) -> f64 {
     1.7 + 8.0 * parameters.powf(-0.3) + 20.0 * tokens.powf(-0.3)
 }
 
-/// The newest checkpoint in a folder; 0 without one.
-fn resumed_step(folder: &Path) -> u64 {
+/// The newest checkpoint of the run, else of its trunk at or before the fork; 0 without one.
+fn first_step(order: &TrainOrder) -> u64 {
+    let own = resumed_step(&order.checkpoints, u64::MAX);
+    match (own, &order.trunk, &order.run.config.parent) {
+        (0, Some(trunk), Some(edge)) => resumed_step(trunk, edge.step),
+        _ => own,
+    }
+}
+
+fn resumed_step(folder: &Path, until: u64) -> u64 {
     let names = fs::read_dir(folder).into_iter().flatten().flatten();
     names
         .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok())
+        .filter(|&step| step <= until)
         .max()
         .unwrap_or(0)
 }

@@ -18,6 +18,7 @@ pub(crate) fn run(steps: u64, seed: u64) -> Run {
         heads: 2,
         sequence: 8,
         mlp: Mlp::default(),
+        token_shift: false,
     };
     let optimizer = Optimizer {
         learning_rate: 1e-3,
@@ -41,6 +42,7 @@ pub(crate) fn run(steps: u64, seed: u64) -> Run {
             schedule,
             seed,
             parent: None,
+            mixture: Vec::new(),
         },
         source: DataSource::Synthetic(Synthetic {
             vocabulary: 16,
@@ -58,7 +60,9 @@ pub(crate) fn run(steps: u64, seed: u64) -> Run {
             train_documents: 1,
             validation_documents: 1,
             entropy: Some(1.0),
+            image: None,
         },
-        evaluation: Evaluation { tokens: 100, times: 1 },
+        evaluation: Evaluation { tokens: 100, times: 1, sampling: None, tasks: Vec::new() },
+        forks: Vec::new(),
     }
 }

@@ -26,6 +26,7 @@ mod frame;
 mod inventory;
 mod link;
 mod pipe;
+pub mod sample;
 mod slot;
 mod spool;
 mod state;

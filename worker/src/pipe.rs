@@ -36,6 +36,8 @@ pub(crate) struct TrainOrder {
     pub(crate) run: Run,
     /// Folder of this run's checkpoints.
     pub(crate) checkpoints: PathBuf,
+    /// Of a branch, the folder of its trunk's checkpoints.
+    pub(crate) trunk: Option<PathBuf>,
     pub(crate) checkpoint_seconds: f64,
 }
 

@@ -194,16 +194,20 @@ impl Supervisor {
     ) -> Result<TrainOrder, (FailureCause, String)> {
         let run = convert::run("grant.run_json", &key.run, &grant.run_json)
             .map_err(|error| (FailureCause::Configuration, error.to_string()))?;
-        let ours = |at: &&v1::CheckpointRef| at.worker_id == self.identity.worker_id;
-        let committed = grant.checkpoint.as_ref().filter(ours).map(|at| at.step);
         let folder = self.checkpoints.join(key.run.as_str());
-        keep_committed(&folder, committed).map_err(|error| {
-            let hint = "hint: the folder given with --state must be writable";
-            let reason = format!("cannot prepare {}: {error}; {hint}", folder.display());
-            (FailureCause::Infrastructure, reason)
-        })?;
+        let ours = |at: &v1::CheckpointRef| at.worker_id == self.identity.worker_id;
+        let committed = grant.checkpoint.as_ref().map(|at| (at.step, ours(at)));
+        keep_committed(&folder, committed, &run.forks)
+            .and_then(|()| note_forks(&folder, &run.forks))
+            .map_err(|error| {
+                let hint = "hint: the folder given with --state must be writable";
+                let reason = format!("cannot prepare {}: {error}; {hint}", folder.display());
+                (FailureCause::Infrastructure, reason)
+            })?;
+        let trunk = run.config.parent.as_ref().map(|edge| self.checkpoints.join(edge.run.as_str()));
+        let trunk = trunk.filter(|folder| folder.is_dir());
         let checkpoint_seconds = checkpoint_seconds(&run);
-        Ok(TrainOrder { run, checkpoints: folder, checkpoint_seconds })
+        Ok(TrainOrder { run, checkpoints: folder, trunk, checkpoint_seconds })
     }
 
     /// Stops an attempt at its next step; its end is reported.
@@ -328,7 +332,8 @@ impl Supervisor {
     pub(crate) fn finished(&mut self, key: &AttemptKey, ending: &Ending) {
         self.spool.remove(key);
         if matches!(ending, Ending::Finished { .. } | Ending::Diverged { .. }) {
-            // The last checkpoint stays: a task added later is scored on it.
+            // The last checkpoint stays: a task added later is scored on it. So do those that
+            // branches fork from.
             let folder = self.checkpoints.join(key.run.as_str());
             if let Err(error) = keep_newest(&folder) {
                 tracing::warn!("cannot tidy {}: {error}", folder.display());
@@ -471,31 +476,52 @@ impl Seat {
 
 /// Seconds between two checkpoints of a run.
 fn checkpoint_seconds(run: &Run) -> f64 {
-    let guessed_seconds = run.config.flops() / GUESSED_FLOPS_PER_SECOND;
+    let guessed_seconds = run.config.own_flops() / GUESSED_FLOPS_PER_SECOND;
     (CHECKPOINT_SHARE * guessed_seconds).clamp(CHECKPOINT_SECONDS_MIN, CHECKPOINT_SECONDS_MAX)
 }
 
-/// Makes the folder of a run's checkpoints and removes those beyond the committed one: the points
-/// before them may be lost, and a run resumed from there would leave a hole in its curve.
-fn keep_committed(folder: &Path, committed: Option<u64>) -> io::Result<()> {
+/// File beside the checkpoints of a trunk with the steps that branches fork from.
+const FORKS: &str = "forks.json";
+
+/// Makes the folder of a run's checkpoints and removes those beyond the newest committed one, which
+/// is given with whether it lies here: the points before them may be lost, and a run resumed from
+/// there would leave a hole in its curve. Where the newest one lies on another worker, only the
+/// forks before it are of use here.
+fn keep_committed(folder: &Path, committed: Option<(u64, bool)>, forks: &[u64]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     for (step, path) in checkpoints_in(folder)? {
-        if committed.is_none_or(|committed| step > committed) {
+        let keep = committed
+            .is_some_and(|(newest, here)| step <= newest && (here || forks.contains(&step)));
+        if !keep {
             remove(&path)?;
         }
     }
     Ok(())
 }
 
-/// Removes all but the newest checkpoint of a run.
+/// Writes down which checkpoints outlive their run; nothing where there are none.
+fn note_forks(folder: &Path, forks: &[u64]) -> io::Result<()> {
+    if forks.is_empty() {
+        return Ok(());
+    }
+    fs::write(folder.join(FORKS), serde_json::to_vec(forks)?)
+}
+
+/// Removes all but the newest checkpoint of a run and those that branches fork from.
 fn keep_newest(folder: &Path) -> io::Result<()> {
     if !folder.exists() {
         return Ok(());
     }
+    let forks: Vec<u64> = match fs::read(folder.join(FORKS)) {
+        Ok(text) => serde_json::from_slice(&text)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
     let mut found = checkpoints_in(folder)?;
     found.sort_unstable();
     found.pop();
-    found.iter().try_for_each(|(_, path)| remove(path))
+    let mut old = found.iter().filter(|(step, _)| !forks.contains(step));
+    old.try_for_each(|(_, path)| remove(path))
 }
 
 fn remove(path: &Path) -> io::Result<()> {

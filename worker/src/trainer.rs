@@ -105,6 +105,7 @@ impl Trainer<'_> {
             dataset,
             device,
             checkpoints: &order.checkpoints,
+            trunk: order.trunk.as_deref(),
             checkpoint_seconds: order.checkpoint_seconds,
             threads: &told.threads,
         };
@@ -136,19 +137,26 @@ impl Trainer<'_> {
 fn fault_of_data(error: &DataError) -> FailureCause {
     match error {
         DataError::Io { .. } => FailureCause::Infrastructure,
-        DataError::OtherData { .. } => FailureCause::Configuration,
+        DataError::OtherData { .. } | DataError::OtherItems { .. } => FailureCause::Configuration,
         _ => FailureCause::Program,
     }
 }
 
 fn fault_of_training(error: &TrainError) -> FailureCause {
     match error {
-        TrainError::Write { .. } | TrainError::Read(_) | TrainError::Device { .. } => {
-            FailureCause::Infrastructure
-        }
+        TrainError::Items(error) => fault_of_data(error),
+        TrainError::Samples { .. }
+        | TrainError::Write { .. }
+        | TrainError::Read(_)
+        | TrainError::Device { .. } => FailureCause::Infrastructure,
         TrainError::Revision { .. }
         | TrainError::Shape(_)
+        | TrainError::Images { .. }
         | TrainError::CorpusTooSmall { .. }
+        | TrainError::Tasks(_)
+        | TrainError::Prompt { .. }
+        | TrainError::Wordless
+        | TrainError::NoCheckpoint { .. }
         | TrainError::Vocabulary { .. } => FailureCause::Configuration,
     }
 }

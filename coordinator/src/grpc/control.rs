@@ -1,11 +1,14 @@
 //! The service of the command line.
 
+use std::collections::HashMap;
+
 use sweep_proto::{RECIPE_BYTES_MAX, SWEEP_RUNS_MAX, convert, fault::Fault, v1, version};
 use sweep_spec::{
     attempt::{AttemptKey, RunState},
     grid::{Grid, GridRun},
     id::{RunId, SweepId},
     metric::Metric,
+    run::RunRole,
     training::TRAINING_REVISION,
 };
 use sweep_store::{NewRun, NewSweep, StateCount, Submitted, SweepRecord};
@@ -346,6 +349,7 @@ async fn receive_sweep(
         let problem = format!("{expected} were announced, {} came", grid.runs.len());
         return Err(convert::FieldError::new("header.runs", problem).into());
     }
+    check_edges(&grid)?;
     let found = grid.sweep_id(&header.name);
     if found != id {
         let problem = format!("the runs make sweep {found}");
@@ -363,6 +367,41 @@ async fn receive_sweep(
         .collect();
     let sweep = NewSweep { id, name: header.name, recipe: header.recipe, runs, unix_ms: unix_ms() };
     Ok((sweep, header.supersede))
+}
+
+/// A branch comes with its trunk: the scheduler would wait for ever for one that nobody trains.
+fn check_edges(grid: &Grid) -> Result<(), Status> {
+    let trunks: HashMap<RunId, &GridRun> = grid
+        .runs
+        .iter()
+        .filter(|entry| entry.run.config.is_trunk())
+        .map(|entry| (entry.run.config.id(), entry))
+        .collect();
+    for (index, entry) in grid.runs.iter().enumerate() {
+        let refused = |problem: String| {
+            Status::from(convert::FieldError::new(format!("run[{index}].run_json"), problem))
+        };
+        if (entry.role == RunRole::Trunk) != entry.run.config.is_trunk() {
+            return Err(refused(
+                "its role and its schedule disagree on whether it is a trunk".into(),
+            ));
+        }
+        let Some(edge) = &entry.run.config.parent else { continue };
+        let trunk = trunks.get(&edge.run);
+        let alike = entry.run.config.trunk().is_some_and(|own| own.id() == edge.run);
+        match trunk {
+            _ if !alike => return Err(refused(format!("cannot fork from run {}", edge.run))),
+            None => return Err(refused(format!("its trunk {} is not of the sweep", edge.run))),
+            Some(trunk) if !trunk.run.forks.contains(&edge.step) => {
+                return Err(refused(format!(
+                    "its trunk keeps no checkpoint of step {}",
+                    edge.step
+                )));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 fn grid_run(index: usize, message: &v1::SubmittedRun) -> Result<GridRun, Status> {

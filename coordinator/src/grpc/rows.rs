@@ -77,7 +77,7 @@ impl AsyncRunSink for RowSink {
             .actor
             .view(move |scheduler, _| {
                 let kind = scheduler.common_kind()?;
-                let predicted = scheduler.cost().predict(&kind, &scheduler.run(&id)?.config)?;
+                let predicted = scheduler.cost().predict_own(&kind, &scheduler.run(&id)?.config)?;
                 Some(predicted.seconds)
             })
             .await?;
@@ -135,6 +135,11 @@ fn facts(facts: Facts) -> v1::RunFacts {
         data_id: facts.data_id,
         learning_rate: facts.learning_rate,
         unique_tokens: facts.unique_tokens,
+        parent_run: facts.parent_run,
+        parent_step: facts.parent_step,
+        own_tokens: facts.own_tokens,
+        own_flops: facts.own_flops,
+        own_flops_6nd: facts.own_flops_6nd,
     }
 }
 

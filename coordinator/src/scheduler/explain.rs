@@ -45,6 +45,7 @@ impl Scheduler {
             let wait = (run.not_before - now).as_secs() + 1;
             lines.push(format!("It waits {wait} s more after a failure."));
         }
+        lines.extend(self.explain_fork(now, run));
         let checks: Vec<usize> = run
             .sweeps
             .iter()

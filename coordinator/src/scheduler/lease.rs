@@ -186,6 +186,12 @@ impl Scheduler {
         actions.push(Action::End(row));
     }
 
+    /// Whether a trunk has to go on beyond the step that an attempt ended at.
+    fn is_extended(&self, index: usize, row: &EndRow) -> bool {
+        let config = &self.runs[index].config;
+        config.is_trunk() && row.end_step.is_some_and(|step| step < config.steps)
+    }
+
     /// What an end makes of a run; counts its failures.
     fn verdict_of(
         &mut self,
@@ -195,6 +201,10 @@ impl Scheduler {
     ) -> (RunState, Option<String>) {
         let reason = row.reason.clone();
         match row.outcome {
+            // A larger D was asked for while it was trained to the end of its grant.
+            Outcome::Finished if self.is_extended(index, row) && self.is_wanted(index) => {
+                return (RunState::Queued, None);
+            }
             Outcome::Finished => return (RunState::Finished, None),
             Outcome::Diverged => return (RunState::Diverged, reason),
             _ => {}

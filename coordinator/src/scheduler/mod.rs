@@ -5,6 +5,7 @@
 //! says, plus who is online.
 
 mod explain;
+mod fork;
 mod lease;
 mod order;
 mod state;
@@ -67,7 +68,7 @@ pub(crate) enum Event {
     /// An attempt ended, and every point of it is durable.
     Ended(Ended),
     /// A checkpoint was committed.
-    Checkpoint { key: AttemptKey },
+    Checkpoint { key: AttemptKey, step: u64 },
     /// An operator wants a worker to leave.
     Drain { worker: String },
 }
@@ -185,9 +186,10 @@ impl Scheduler {
             Event::Sent { key, sequence } => self.sent(&key, sequence),
             Event::GrantRefused { key } => self.grant_refused(&key),
             Event::Ended(ended) => self.ended(now, ended, &mut actions),
-            Event::Checkpoint { key } => self.checkpoint(&key),
+            Event::Checkpoint { key, step } => self.checkpoint(&key, step),
             Event::Drain { worker } => self.drain(&worker, &mut actions),
         }
+        self.settle_branches(&mut actions);
         self.place(now, &mut actions);
         actions
     }
@@ -223,7 +225,8 @@ impl Scheduler {
     }
 
     fn retry(&mut self, runs: &[RunId], actions: &mut Vec<Action>) {
-        for id in runs {
+        let runs = self.with_family(runs);
+        for id in &runs {
             let Some(&index) = self.index.get(id) else { continue };
             if !matches!(self.runs[index].state, RunState::Failed | RunState::Cancelled) {
                 continue;
@@ -249,11 +252,17 @@ impl Scheduler {
         self.end_attempt(now, index, EndFacts::Reported(ended), actions);
     }
 
-    fn checkpoint(&mut self, key: &AttemptKey) {
-        if let Some(index) = self.live_index(key) {
-            let run = &mut self.runs[index];
-            run.failures.without_checkpoint = 0;
-            run.checkpoint_worker = run.live.as_ref().map(|live| live.worker.clone());
+    fn checkpoint(&mut self, key: &AttemptKey, step: u64) {
+        let Some(index) = self.live_index(key) else { return };
+        let run = &mut self.runs[index];
+        run.failures.without_checkpoint = 0;
+        run.checkpoint_worker = run.live.as_ref().map(|live| live.worker.clone());
+        if run.config.is_trunk()
+            && let Some(live) = &run.live
+        {
+            run.checkpoints.entry(step).or_default().insert(live.worker.clone());
+            // A branch may be ready now.
+            self.stale = true;
         }
     }
 

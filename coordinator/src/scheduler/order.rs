@@ -1,5 +1,8 @@
 //! Order and place: the longest run first, check runs once the fit's have ended.
 //!
+//! A branch waits for its trunk's checkpoint; a trunk is as long as the longest chain that starts
+//! with it, so that it goes before runs of its own length.
+//!
 //! Longest processing time first comes within a few thousandths of the best makespan even when the
 //! predictions are off by half; after it the largest run is the makespan.
 
@@ -13,6 +16,7 @@ use sweep_spec::{
 
 use super::{
     Action, Ended, GRANTS_MAX, Grant, Live, Scheduler,
+    fork::Fork,
     state::{RunEntry, WorkerEntry},
 };
 
@@ -43,7 +47,9 @@ impl Scheduler {
         }
     }
 
-    /// The longest waiting run, if it can one that has no checkpoint on another worker.
+    /// The longest waiting run, if it can one that has no checkpoint on another worker. A branch
+    /// waits for a worker that has its trunk's checkpoint as long as there may be one: elsewhere it
+    /// would train the steps of its trunk again.
     fn next_run(&self, now: Duration, worker: &str) -> Option<usize> {
         let mut second = None;
         for &index in &self.queue {
@@ -51,15 +57,26 @@ impl Scheduler {
             if run.state != RunState::Queued || run.live.is_some() || run.not_before > now {
                 continue;
             }
-            let elsewhere = run.checkpoint_worker.as_ref().is_some_and(|holder| {
-                holder != worker && self.workers.get(holder).is_some_and(WorkerEntry::takes_runs)
-            });
+            let elsewhere = match (&run.checkpoint_worker, self.fork(run)) {
+                (Some(holder), _) => holder != worker && self.takes_runs(holder),
+                (None, Fork::At(holders)) if !holders.contains(worker) => {
+                    if self.is_worth_waiting(now, run, holders) {
+                        continue;
+                    }
+                    false
+                }
+                _ => false,
+            };
             if !elsewhere {
                 return Some(index);
             }
             second = second.or(Some(index));
         }
         second
+    }
+
+    fn takes_runs(&self, worker: &str) -> bool {
+        self.workers.get(worker).is_some_and(WorkerEntry::takes_runs)
     }
 
     fn grant(&mut self, index: usize, worker: &str, slot: u32) -> Option<Grant> {
@@ -99,27 +116,33 @@ impl Scheduler {
         let kind = self.common_kind();
         let open: Vec<bool> =
             self.sweeps.iter().map(|sweep| self.fit_open(&sweep.members)).collect();
+        let tails = self.tails(kind.as_deref());
         let mut waiting: Vec<(f64, usize)> = (0..self.runs.len())
             .filter(|&index| self.runs[index].state == RunState::Queued)
             .filter(|&index| self.may_start(index, &open))
-            .map(|index| (self.length(&self.runs[index], kind.as_deref()), index))
+            .filter(|&index| !matches!(self.fork(&self.runs[index]), Fork::Waits(_)))
+            .map(|index| {
+                let tail = tails.get(&index).copied().unwrap_or(0.0);
+                (self.length(&self.runs[index], kind.as_deref()) + tail, index)
+            })
             .collect();
         waiting.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         self.queue = waiting.into_iter().map(|(_, index)| index).collect();
         self.stale = false;
     }
 
-    /// Predicted seconds; FLOPs where nothing is known of the kind, which order alike.
-    fn length(&self, run: &RunEntry, kind: Option<&str>) -> f64 {
-        kind.and_then(|kind| self.cost.predict(kind, &run.config))
-            .map_or_else(|| run.config.flops(), |predicted| predicted.seconds)
+    /// Predicted seconds of a run's own steps; FLOPs where nothing is known of the kind, which
+    /// order alike.
+    pub(super) fn length(&self, run: &RunEntry, kind: Option<&str>) -> f64 {
+        kind.and_then(|kind| self.cost.predict_own(kind, &run.config))
+            .map_or_else(|| run.config.own_flops(), |predicted| predicted.seconds)
     }
 
     /// Whether a sweep wants the run now. A check run waits until every run of the fit has ended,
     /// so that the forecast is made before the check is trained.
     fn may_start(&self, index: usize, fit_open: &[bool]) -> bool {
         self.runs[index].sweeps.iter().any(|&(number, role)| {
-            !self.sweeps[number].cancelled && (role == RunRole::Fit || !fit_open[number])
+            !self.sweeps[number].cancelled && (role != RunRole::Check || !fit_open[number])
         })
     }
 
@@ -167,11 +190,12 @@ impl Scheduler {
             Some(live) => live.device_name.clone(),
             None => self.common_kind()?,
         };
-        let whole = self.cost.predict(&kind, &run.config)?.seconds;
-        let done = run.live.as_ref().map_or(0, |live| live.step.min(run.config.steps));
+        let own = self.cost.predict_own(&kind, &run.config)?.seconds;
+        let first = run.config.first_step();
+        let step = run.live.as_ref().map_or(0, |live| live.step.min(run.config.steps));
         #[expect(clippy::cast_precision_loss, reason = "step counts are below 2^53")]
-        let left = 1.0 - done as f64 / run.config.steps as f64;
-        Some(whole * left)
+        let left = 1.0 - step.saturating_sub(first) as f64 / run.config.own_steps().max(1) as f64;
+        Some(own * left)
     }
 
     /// Predicted seconds until a sweep is done: its work spread over the slots, and never less
@@ -185,13 +209,18 @@ impl Scheduler {
             .sum();
         let members = self.members(sweep);
         let mut total = 0.0;
-        for wanted in [RunRole::Fit, RunRole::Check] {
+        for checks in [false, true] {
             let (mut sum, mut longest) = (0.0, 0.0_f64);
             for (run, role) in &members {
-                if *role == wanted {
+                if (*role == RunRole::Check) == checks {
                     let seconds = self.remaining(run)?;
+                    // A branch that waits begins when its trunk is there at the latest.
+                    let before = match self.fork(run) {
+                        Fork::Waits(trunk) => self.remaining(&self.runs[trunk])?,
+                        _ => 0.0,
+                    };
                     sum += seconds;
-                    longest = longest.max(seconds);
+                    longest = longest.max(before + seconds);
                 }
             }
             if sum > 0.0 && slots == 0 {

@@ -1,7 +1,7 @@
 //! What the scheduler knows, and the small steps by which it changes.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -27,6 +27,8 @@ pub(crate) struct Scheduler {
     pub(super) queue: Vec<usize>,
     /// The queue's order or members are out of date.
     pub(super) stale: bool,
+    /// A trunk may have ended without the checkpoint that a branch waits for.
+    pub(super) unsettled: bool,
 }
 
 /// A run.
@@ -39,6 +41,8 @@ pub(crate) struct RunEntry {
     pub(crate) failures: Failures,
     pub(crate) reason: Option<String>,
     pub(crate) checkpoint_worker: Option<String>,
+    /// Of a trunk: its committed steps with the workers that wrote their checkpoints.
+    pub(super) checkpoints: BTreeMap<u64, BTreeSet<String>>,
     pub(crate) live: Option<Live>,
     /// No grant before this moment: back-off after a failure.
     pub(crate) not_before: Duration,
@@ -176,14 +180,21 @@ impl Scheduler {
             // A run that was to be stopped is wanted again: it stops, and goes on as queued.
         }
         self.stale = true;
+        self.unsettled = true;
     }
 
     /// Adds a run as the store has it. Of a known one only what a submission can change is taken:
-    /// that a cancelled run waits again.
+    /// that a cancelled run waits again, and that a trunk ends later.
     fn add_run(&mut self, now: Duration, saved: SavedRun) {
         if let Some(&index) = self.index.get(&saved.id) {
             let run = &mut self.runs[index];
-            if run.live.is_none() && run.state == RunState::Cancelled {
+            let extended = saved.config.steps > run.config.steps;
+            if run.config.is_trunk() {
+                run.config = saved.config;
+            }
+            let waits_again =
+                run.state == RunState::Cancelled || (extended && run.state == RunState::Finished);
+            if run.live.is_none() && waits_again {
                 run.failures = saved.failures;
                 run.state = saved.state;
                 run.reason = None;
@@ -214,6 +225,7 @@ impl Scheduler {
             failures: saved.failures,
             reason: None,
             checkpoint_worker: saved.checkpoint_worker,
+            checkpoints: holders(saved.checkpoints),
             live,
             not_before: Duration::ZERO,
             sweeps: Vec::new(),
@@ -236,6 +248,7 @@ impl Scheduler {
         self.runs[index].state = state;
         self.runs[index].reason = reason;
         self.stale = true;
+        self.unsettled |= self.runs[index].config.is_trunk();
     }
 
     pub(super) fn state_row(&self, index: usize) -> Action {
@@ -270,4 +283,13 @@ impl Scheduler {
             }
         }
     }
+}
+
+/// Workers by step, from pairs.
+fn holders(pairs: Vec<(u64, String)>) -> BTreeMap<u64, BTreeSet<String>> {
+    let mut holders: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
+    for (step, worker) in pairs {
+        holders.entry(step).or_default().insert(worker);
+    }
+    holders
 }

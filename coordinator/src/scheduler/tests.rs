@@ -23,6 +23,7 @@ fn config(width: u32, steps: u64) -> RunConfig {
             heads: width / 16,
             sequence: 64,
             mlp: Mlp::Relu2,
+            token_shift: false,
         }),
         data: "00112233445566778899aabbccddeeff".parse::<DataId>().unwrap(),
         batch: 16,
@@ -43,6 +44,7 @@ fn config(width: u32, steps: u64) -> RunConfig {
         },
         seed: 1,
         parent: None,
+        mixture: Vec::new(),
     }
 }
 
@@ -54,6 +56,7 @@ fn saved(config: &RunConfig) -> SavedRun {
         config: config.clone(),
         failures: Failures::default(),
         checkpoint_worker: None,
+        checkpoints: Vec::new(),
         live: None,
     }
 }
@@ -296,6 +299,195 @@ fn a_draining_worker_gets_no_run() {
     assert!(scheduler.on_event(at(1), beat("w", 1, &[], &[0])).is_empty());
 }
 
+/// A trunk under runs of these lengths, which cool down over a fifth of their steps.
+fn family(width: u32, steps: &[u64]) -> Vec<(RunConfig, RunRole)> {
+    let mut trunk = config(width, 1).trunk().unwrap();
+    let mut branches = Vec::new();
+    for &steps in steps {
+        let alone = config(width, steps);
+        let step = alone.trunk().unwrap().steps;
+        trunk.steps = trunk.steps.max(step);
+        let parent = Some(sweep_spec::run::ParentEdge { run: trunk.id(), step });
+        branches.push((RunConfig { parent, ..alone }, RunRole::Fit));
+    }
+    branches.insert(0, (trunk, RunRole::Trunk));
+    branches
+}
+
+fn first_attempt(config: &RunConfig) -> AttemptKey {
+    AttemptKey { run: config.id(), number: 1 }
+}
+
+fn checkpoint(config: &RunConfig, step: u64) -> Event {
+    Event::Checkpoint { key: first_attempt(config), step }
+}
+
+fn ids(actions: &[Action]) -> Vec<RunId> {
+    grants(actions).into_iter().map(|grant| grant.key.run).collect()
+}
+
+#[test]
+fn a_branch_starts_at_its_trunks_checkpoint_while_the_trunk_goes_on() {
+    let mut scheduler = with_worker(2);
+    let members = family(32, &[500, 1000]);
+    let [trunk, short, long] = [0, 1, 2].map(|place| members[place].0.clone());
+    scheduler.on_event(at(0), sweep(1, &members));
+    let granted = ids(&scheduler.on_event(at(1), beat("w", 1, &[], &[0, 1])));
+    assert_eq!(granted, [trunk.id()], "branches wait for it");
+    let lines = scheduler.explain(at(1), &short.id()).unwrap();
+    assert!(lines[0].contains("at step 400; the trunk is at step 0 now"), "{lines:?}");
+
+    // Another checkpoint is not the fork's.
+    assert!(ids(&scheduler.on_event(at(2), checkpoint(&trunk, 300))).is_empty());
+    assert_eq!(ids(&scheduler.on_event(at(3), checkpoint(&trunk, 400))), [short.id()]);
+    scheduler.on_event(at(4), checkpoint(&trunk, 800));
+    let end = ended(&first_attempt(&trunk), Ending::Finished { step: 800 });
+    scheduler.on_event(at(5), end);
+    let running = [first_attempt(&short)];
+    assert_eq!(ids(&scheduler.on_event(at(6), beat("w", 1, &running, &[0]))), [long.id()]);
+    assert!(scheduler.remaining_of_sweep(&sweep_id(1)).is_some());
+}
+
+#[test]
+fn a_chain_goes_before_a_run_that_is_longer_than_its_trunk() {
+    let mut scheduler = with_worker(1);
+    let mut members = vec![(config(32, 900), RunRole::Fit)];
+    // 800 steps of trunk and 200 more.
+    members.extend(family(32, &[1000]));
+    scheduler.on_event(at(0), sweep(1, &members));
+    let granted = ids(&scheduler.on_event(at(1), beat("w", 1, &[], &[0])));
+    assert_eq!(granted, [members[1].0.id()]);
+}
+
+#[test]
+fn a_branch_waits_for_the_worker_with_the_checkpoint_unless_it_is_gone() {
+    let mut scheduler = with_worker(1);
+    scheduler.on_event(at(0), join("v", 1, 1, Vec::new()));
+    scheduler.on_event(at(0), Event::SessionOpened { worker: "v".into() });
+    let members = family(32, &[500, 1000]);
+    let (trunk, short) = (members[0].0.clone(), members[1].0.clone());
+    scheduler.on_event(at(0), sweep(1, &members));
+    assert_eq!(ids(&scheduler.on_event(at(1), beat("w", 1, &[], &[0]))), [trunk.id()]);
+    scheduler.on_event(at(2), checkpoint(&trunk, 400));
+    assert!(ids(&scheduler.on_event(at(3), beat("v", 1, &[], &[0]))).is_empty());
+    let lines = scheduler.explain(at(3), &short.id()).unwrap();
+    assert!(lines[0].contains("whose checkpoint lies on worker w"), "{lines:?}");
+    // Its worker falls silent. The trunk starts anew elsewhere, and the branch waits for it.
+    scheduler.on_event(at(15), beat("v", 1, &[], &[]));
+    scheduler.on_event(at(22), Event::Tick);
+    let granted = grants(&scheduler.on_event(at(24), beat("v", 1, &[], &[0]))).remove(0);
+    assert_eq!((&granted.key.run, granted.key.number), (&trunk.id(), 2));
+    // Once it has ended nobody makes the checkpoint again: the branch trains its steps itself.
+    scheduler.on_event(at(25), ended(&granted.key, Ending::Finished { step: 800 }));
+    let mut order = Vec::new();
+    for second in 26..28 {
+        let granted = grants(&scheduler.on_event(at(second), beat("v", 1, &[], &[0]))).remove(0);
+        order.push(granted.key.run.clone());
+        scheduler.on_event(at(second), ended(&granted.key, Ending::Finished { step: 1000 }));
+    }
+    assert_eq!(order, [members[2].0.id(), short.id()]);
+}
+
+#[test]
+fn a_trunk_that_fails_takes_its_waiting_branches_along_and_a_retry_brings_both_back() {
+    let mut scheduler = with_worker(1);
+    let members = family(32, &[500, 1000]);
+    let [trunk, short, long] = [0, 1, 2].map(|place| members[place].0.clone());
+    scheduler.on_event(at(0), sweep(1, &members));
+    scheduler.on_event(at(1), beat("w", 1, &[], &[0]));
+    scheduler.on_event(at(2), checkpoint(&trunk, 400));
+    let end = ended(&first_attempt(&trunk), failed(FailureCause::Configuration));
+    let actions = scheduler.on_event(at(3), end);
+    let states: Vec<_> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::SetState(row) => Some((row.run.clone(), row.state, row.reason.clone())),
+            _ => None,
+        })
+        .collect();
+    let why = format!("its trunk {} failed: it fell; no attempt can work", trunk.id().short());
+    assert_eq!(states, [(long.id(), RunState::Failed, Some(why))]);
+    // The other branch has its checkpoint and is trained.
+    assert_eq!(ids(&scheduler.on_event(at(4), beat("w", 1, &[], &[0]))), [short.id()]);
+    // Retrying the branch retries its trunk, and the other way round.
+    for chosen in [long.id(), trunk.id()] {
+        let mut again = scheduler.clone();
+        let actions = again.on_event(at(5), Event::Retry(vec![chosen]));
+        let queued: HashSet<RunId> = actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::SetState(row) if row.state == RunState::Queued => Some(row.run.clone()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(queued, HashSet::from([trunk.id(), long.id()]));
+    }
+    // A branch handed in under a failed trunk fails with it, and says so.
+    let later = family(32, &[2000]);
+    let actions = scheduler.on_event(at(6), sweep(2, &later));
+    assert!(
+        matches!(&actions[0], Action::SetState(row) if row.run == later[1].0.id()
+            && row.state == RunState::Failed),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn a_diverged_trunk_makes_its_waiting_branches_diverge() {
+    let mut scheduler = with_worker(1);
+    let members = family(32, &[500]);
+    scheduler.on_event(at(0), sweep(1, &members));
+    scheduler.on_event(at(1), beat("w", 1, &[], &[0]));
+    let end = ended(&first_attempt(&members[0].0), Ending::Diverged { step: 7 });
+    let actions = scheduler.on_event(at(2), end);
+    let Some(Action::SetState(row)) = actions.last() else { panic!("{actions:?}") };
+    assert_eq!((&row.run, row.state), (&members[1].0.id(), RunState::Diverged));
+    assert!(row.reason.as_ref().unwrap().contains("diverged: the loss is not finite at step 7"));
+}
+
+#[test]
+fn a_trunk_extended_while_it_is_trained_goes_on_and_a_finished_one_waits_again() {
+    let mut scheduler = with_worker(1);
+    let members = family(32, &[500]);
+    let trunk = members[0].0.clone();
+    scheduler.on_event(at(0), sweep(1, &members));
+    scheduler.on_event(at(1), beat("w", 1, &[], &[0]));
+    let extended = |state, attempts| {
+        let members = family(32, &[500, 1000]);
+        let Event::Sweep { id, members, mut runs, cancelled } = sweep(2, &members) else {
+            unreachable!("made just above")
+        };
+        runs[0] = SavedRun { state, attempts, ..runs[0].clone() };
+        Event::Sweep { id, members, runs, cancelled }
+    };
+    let mut finished = scheduler.clone();
+    // While it is trained: its end at the step of its grant is not its end.
+    scheduler.on_event(at(2), extended(RunState::Running, 1));
+    let end = || ended(&first_attempt(&trunk), Ending::Finished { step: 400 });
+    let actions = scheduler.on_event(at(3), end());
+    let Action::End(row) = &actions[0] else { panic!("{actions:?}") };
+    assert_eq!((row.outcome, row.state), (Outcome::Finished, RunState::Queued));
+    // Once it is finished: the store queues it, the scheduler follows.
+    finished.on_event(at(3), end());
+    finished.on_event(at(4), extended(RunState::Queued, 1));
+    let granted = grants(&finished.on_event(at(5), beat("w", 1, &[], &[0])));
+    assert_eq!(granted[0].key, AttemptKey { run: trunk.id(), number: 2 });
+}
+
+#[test]
+fn after_a_restart_the_checkpoints_of_a_trunk_are_known() {
+    let mut scheduler = with_worker(1);
+    let members = family(32, &[500, 1000]);
+    let Event::Sweep { id, members: list, mut runs, cancelled } = sweep(1, &members) else {
+        unreachable!("made just above")
+    };
+    runs[0].checkpoints = vec![(400, "w".into())];
+    runs[0].state = RunState::Cancelled;
+    scheduler.on_event(at(0), Event::Sweep { id, members: list, runs, cancelled });
+    let granted = ids(&scheduler.on_event(at(1), beat("w", 1, &[], &[0])));
+    assert_eq!(granted, [members[1].0.id()]);
+}
+
 /// What a simulated worker does next.
 #[derive(Clone, Debug)]
 enum Step {
@@ -307,6 +499,7 @@ enum Step {
     Submit,
     Disconnect(usize),
     Retry,
+    Checkpoint(usize, u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -319,6 +512,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Submit),
         1 => (0..3_usize).prop_map(Step::Disconnect),
         1 => Just(Step::Retry),
+        3 => (0..8_usize, 1..5_u64).prop_map(|(which, fork)| Step::Checkpoint(which, fork * 80)),
     ]
 }
 
@@ -331,6 +525,8 @@ struct World {
     states: HashMap<RunId, RunState>,
     incarnations: [u64; 3],
     members: Vec<(RunConfig, RunRole)>,
+    /// Committed steps of runs.
+    checkpoints: HashSet<(RunId, u64)>,
 }
 
 impl World {
@@ -338,6 +534,8 @@ impl World {
         let mut members: Vec<_> =
             (1..6).map(|steps| (config(32, steps * 100), RunRole::Fit)).collect();
         members.push((config(64, 5000), RunRole::Check));
+        // Forks at 80, 160 and 320.
+        members.extend(family(32, &[100, 200, 400]));
         let mut world = Self {
             scheduler: Scheduler::new(CostModel::default()),
             now: Duration::ZERO,
@@ -346,6 +544,7 @@ impl World {
             states: members.iter().map(|(run, _)| (run.id(), RunState::Queued)).collect(),
             incarnations: [0; 3],
             members,
+            checkpoints: HashSet::new(),
         };
         world.event(sweep(1, &world.members.clone()));
         (0..3).for_each(|worker| world.restart(worker));
@@ -392,6 +591,12 @@ impl World {
             let open = fit.filter(|(config, _)| !self.states[&config.id()].is_ended()).count();
             assert_eq!(open, 0, "a check run waits for the fit");
         }
+        let (config, _) = self.members.iter().find(|(config, _)| config.id() == *run).unwrap();
+        if let Some(edge) = &config.parent {
+            let made = self.checkpoints.contains(&(edge.run.clone(), edge.step));
+            let over = self.states[&edge.run] == RunState::Finished;
+            assert!(made || over, "a branch waits for its trunk's checkpoint");
+        }
         self.states.insert(run.clone(), RunState::Running);
         self.live.insert(run.clone(), grant.clone());
     }
@@ -420,8 +625,10 @@ impl World {
                 let mut keys: Vec<_> = self.live.values().map(|live| live.key.clone()).collect();
                 keys.sort();
                 let Some(key) = keys.get(which) else { return };
+                let (config, _) =
+                    self.members.iter().find(|(config, _)| config.id() == key.run).unwrap();
                 let ending = match how {
-                    0 | 1 => Ending::Finished { step: 10 },
+                    0 | 1 => Ending::Finished { step: config.steps },
                     2 => Ending::Diverged { step: 10 },
                     3 => Ending::Stopped { step: 5 },
                     4 => failed(FailureCause::Program),
@@ -446,6 +653,14 @@ impl World {
             }
             Step::Disconnect(worker) => {
                 self.event(Event::SessionClosed { worker: format!("w{worker}") });
+            }
+            Step::Checkpoint(which, step) => {
+                let mut keys: Vec<_> = self.live.values().map(|live| live.key.clone()).collect();
+                keys.sort();
+                let Some(key) = keys.get(which) else { return };
+                // Noted first: the event may bring about the grant of a branch.
+                self.checkpoints.insert((key.run.clone(), step));
+                self.event(Event::Checkpoint { key: key.clone(), step });
             }
             Step::Retry => {
                 let runs = self.states.keys().cloned().collect();

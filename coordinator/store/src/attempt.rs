@@ -1,36 +1,61 @@
 //! Attempts: grants, ends, and what the cost model learns from them. Each write is guarded by the
 //! number of the attempt.
 
-use sqlx::{Row as _, Transaction, sqlite::SqliteRow};
+use std::collections::HashMap;
+
 use sweep_spec::{attempt::AttemptKey, id::RunId, metric::Metric, run::Run};
 
 use crate::{
+    database::{Database, metric_no},
     error::StoreError,
     record::{
         Applied, AttemptRecord, AttemptStatus, EndRow, GrantRow, Granted, MeasuredAttempt, Outcome,
     },
     run::{count, int},
-    sqlite::{Sqlite, metric_no},
+    sql::{Query, Row, Tx, query},
 };
 
-type Tx = Transaction<'static, sqlx::Sqlite>;
+/// Attempts as one parameter: 32 digits, a colon, the number. A list of them is read in one pass,
+/// where two lists beside each other would be joined row by row.
+pub(crate) fn packed<'a>(keys: impl IntoIterator<Item = &'a AttemptKey>) -> Vec<String> {
+    keys.into_iter().map(|key| format!("{}:{}", key.run, key.number)).collect()
+}
 
-impl Sqlite {
+/// The rows `key (id, number)` of what [`packed`] made.
+macro_rules! keys_of {
+    ($list:literal) => {
+        concat!(
+            "(SELECT substr(value, 1, 32) AS id, CAST(substr(value, 34) AS BIGINT) AS number FROM ",
+            $list,
+            ") AS key"
+        )
+    };
+}
+pub(crate) use keys_of;
+
+impl Database {
     pub(crate) async fn grant(
         &self,
         rows: &[GrantRow],
     ) -> Result<Vec<Option<Granted>>, StoreError> {
         let failed = |error| self.failed(error);
         let mut tx = self.begin().await?;
+        let mut opened = open_runs(&mut tx, rows).await.map_err(failed)?;
         let mut granted = Vec::with_capacity(rows.len());
         for row in rows {
-            let json = open_attempt(&mut tx, row).await.map_err(failed)?;
-            granted.push(json.map(|run_json| Granted { run_json, checkpoint: None }));
+            // Once: a second grant of the same number came too late.
+            let run = opened.remove(&row.key);
+            if let Some((run_no, _)) = &run {
+                insert_attempt(&mut tx, *run_no, row).await.map_err(failed)?;
+            }
+            granted.push(run.map(|(_, run_json)| Granted { run_json, checkpoint: None }));
         }
         tx.commit().await.map_err(failed)?;
+        let keys = rows.iter().map(|row| &row.key);
+        let mut checkpoints = self.newest_checkpoints(keys).await?;
         for (row, granted) in rows.iter().zip(&mut granted) {
             if let Some(granted) = granted {
-                granted.checkpoint = self.newest_checkpoint(&row.key.run).await?;
+                granted.checkpoint = checkpoints.remove(&row.key.run);
             }
         }
         Ok(granted)
@@ -47,44 +72,59 @@ impl Sqlite {
         Ok(applied)
     }
 
-    pub(crate) async fn attempt_status(
+    pub(crate) async fn attempt_statuses(
         &self,
-        key: &AttemptKey,
-    ) -> Result<Option<AttemptStatus>, StoreError> {
-        let row = sqlx::query(
-            "SELECT attempt.outcome, attempt.number = run.attempts AS current, \
-             coalesce(ingest_cursor.last_seq, 0) AS last_seq \
-             FROM run JOIN attempt USING (run_no) LEFT JOIN ingest_cursor USING (attempt_no) \
-             WHERE run.id = ? AND attempt.number = ?",
-        )
-        .bind(key.run.as_str())
-        .bind(key.number)
-        .fetch_optional(&self.reader)
-        .await
-        .map_err(|error| self.failed(error))?;
-        let read = |row: SqliteRow| -> Result<AttemptStatus, sqlx::Error> {
-            let outcome: Option<String> = row.try_get(0)?;
-            Ok(AttemptStatus {
+        keys: &[AttemptKey],
+    ) -> Result<Vec<Option<AttemptStatus>>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        macro_rules! statuses {
+            ($list:literal) => {
+                concat!(
+                    "SELECT run.id, attempt.number, attempt.outcome, \
+                     attempt.number = run.attempts AS current, \
+                     coalesce(ingest_cursor.last_seq, 0) AS last_seq FROM ",
+                    keys_of!($list),
+                    " JOIN run ON run.id = key.id \
+                     JOIN attempt ON attempt.run_no = run.run_no AND attempt.number = key.number \
+                     LEFT JOIN ingest_cursor ON ingest_cursor.attempt_no = attempt.attempt_no"
+                )
+            };
+        }
+        let rows = Query::of(statuses!("json_each($1)"), statuses!("unnest($1) AS packed (value)"))
+            .bind(packed(keys))
+            .fetch_all(self.reader())
+            .await
+            .map_err(|error| self.failed(error))?;
+        let read = |row: &Row| -> Result<(AttemptKey, AttemptStatus), sqlx::Error> {
+            let run: String = row.try_get(0)?;
+            let run: RunId = run.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+            let outcome: Option<String> = row.try_get(2)?;
+            let status = AttemptStatus {
                 ended: outcome.is_some(),
                 reported: outcome.is_some_and(|outcome| outcome != Outcome::Lost.name()),
-                current: row.try_get(1)?,
-                last_seq: count(row.try_get(2)?),
-            })
+                current: row.try_get(3)?,
+                last_seq: count(row.try_get(4)?),
+            };
+            Ok((AttemptKey { run, number: row.try_get(1)? }, status))
         };
-        row.map(read).transpose().map_err(|error| self.failed(error))
+        let found: Result<HashMap<_, _>, _> = rows.iter().map(read).collect();
+        let found = found.map_err(|error| self.failed(error))?;
+        Ok(keys.iter().map(|key| found.get(key).copied()).collect())
     }
 
     pub(crate) async fn attempts(&self, run: &RunId) -> Result<Vec<AttemptRecord>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT attempt.*, worker.id AS worker, worker.host FROM run \
              JOIN attempt USING (run_no) JOIN worker USING (worker_no) \
-             WHERE run.id = ? ORDER BY attempt.number",
+             WHERE run.id = $1 ORDER BY attempt.number",
         )
         .bind(run.as_str())
-        .fetch_all(&self.reader)
+        .fetch_all(self.reader())
         .await
         .map_err(|error| self.failed(error))?;
-        let read = |row: &SqliteRow| -> Result<AttemptRecord, sqlx::Error> {
+        let read = |row: &Row| -> Result<AttemptRecord, sqlx::Error> {
             Ok(AttemptRecord {
                 number: row.try_get("number")?,
                 worker: row.try_get("worker")?,
@@ -94,8 +134,8 @@ impl Sqlite {
                 ended_unix_ms: row.try_get("ended_unix_ms")?,
                 outcome: row.try_get("outcome")?,
                 reason: row.try_get("reason")?,
-                resume_step: row.try_get::<Option<i64>, _>("resume_step")?.map(count),
-                end_step: row.try_get::<Option<i64>, _>("end_step")?.map(count),
+                resume_step: row.try_get::<Option<i64>>("resume_step")?.map(count),
+                end_step: row.try_get::<Option<i64>>("end_step")?.map(count),
                 measured_seconds: row.try_get("measured_seconds")?,
             })
         };
@@ -103,16 +143,16 @@ impl Sqlite {
     }
 
     pub(crate) async fn measured(&self) -> Result<Vec<MeasuredAttempt>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT run.run_json, attempt.device_name, attempt.end_step - attempt.resume_step, \
              attempt.measured_seconds FROM attempt JOIN run USING (run_no) \
              WHERE attempt.measured_seconds > 0 AND attempt.end_step > attempt.resume_step \
              ORDER BY attempt.attempt_no",
         )
-        .fetch_all(&self.reader)
+        .fetch_all(self.reader())
         .await
         .map_err(|error| self.failed(error))?;
-        let read = |row: &SqliteRow| -> Result<(String, MeasuredParts), sqlx::Error> {
+        let read = |row: &Row| -> Result<(String, MeasuredParts), sqlx::Error> {
             Ok((row.try_get(0)?, (row.try_get(1)?, count(row.try_get(2)?), row.try_get(3)?)))
         };
         rows.iter()
@@ -131,23 +171,43 @@ impl Sqlite {
 /// Device, steps, seconds.
 type MeasuredParts = (String, u64, f64);
 
-/// Opens an attempt if its number is the next one of a run that waits; gives the run.
-async fn open_attempt(tx: &mut Tx, row: &GrantRow) -> Result<Option<String>, sqlx::Error> {
-    let run = sqlx::query(
-        "UPDATE run SET state = 'running', attempts = ?1, reason = NULL \
-         WHERE id = ?2 AND attempts = ?1 - 1 AND state = 'queued' RETURNING run_no, run_json",
-    )
-    .bind(row.key.number)
-    .bind(row.key.run.as_str())
-    .fetch_optional(&mut **tx)
-    .await?;
-    let Some(run) = run else { return Ok(None) };
-    sqlx::query(
+/// Moves the runs that wait for this number to their next attempt; gives their content.
+async fn open_runs(
+    tx: &mut Tx,
+    rows: &[GrantRow],
+) -> Result<HashMap<AttemptKey, (i64, String)>, sqlx::Error> {
+    // `|| ''` keeps the index of states out of it: SQLite would walk all queued runs for each key.
+    macro_rules! update {
+        ($list:literal) => {
+            concat!(
+                "UPDATE run SET state = 'running', attempts = key.number, reason = NULL FROM ",
+                keys_of!($list),
+                " WHERE run.id = key.id AND run.attempts = key.number - 1 \
+                 AND run.state || '' = 'queued' \
+                 RETURNING run.id, run.attempts, run.run_no, run.run_json"
+            )
+        };
+    }
+    let opened = Query::of(update!("json_each($1)"), update!("unnest($1) AS packed (value)"))
+        .bind(packed(rows.iter().map(|row| &row.key)))
+        .fetch_all(tx)
+        .await?;
+    let read = |row: &Row| -> Result<_, sqlx::Error> {
+        let run: String = row.try_get(0)?;
+        let run: RunId = run.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        let key = AttemptKey { run, number: row.try_get(1)? };
+        Ok((key, (row.try_get(2)?, row.try_get(3)?)))
+    };
+    opened.iter().map(read).collect()
+}
+
+async fn insert_attempt(tx: &mut Tx, run_no: i64, row: &GrantRow) -> Result<(), sqlx::Error> {
+    query(
         "INSERT INTO attempt (run_no, number, worker_no, incarnation, slot, device_id, \
          device_name, backend, started_unix_ms) \
-         VALUES (?, ?, (SELECT worker_no FROM worker WHERE id = ?), ?, ?, ?, ?, ?, ?)",
+         VALUES ($1, $2, (SELECT worker_no FROM worker WHERE id = $3), $4, $5, $6, $7, $8, $9)",
     )
-    .bind(run.try_get::<i64, _>(0)?)
+    .bind(run_no)
     .bind(row.key.number)
     .bind(&row.worker)
     .bind(int(row.incarnation))
@@ -156,17 +216,17 @@ async fn open_attempt(tx: &mut Tx, row: &GrantRow) -> Result<Option<String>, sql
     .bind(&row.device_name)
     .bind(&row.backend)
     .bind(row.unix_ms)
-    .execute(&mut **tx)
+    .execute(tx)
     .await?;
-    Ok(Some(run.try_get(1)?))
+    Ok(())
 }
 
 async fn end_attempt(tx: &mut Tx, row: &EndRow) -> Result<Applied, sqlx::Error> {
-    let ended = sqlx::query(
-        "UPDATE attempt SET outcome = ?, ended_unix_ms = ?, reason = ?, end_step = ?, \
-         measured_seconds = ?, peak_memory_bytes = ?, points_thinned = ? \
-         WHERE run_no = (SELECT run_no FROM run WHERE id = ? AND attempts = attempt.number) \
-         AND number = ? AND outcome IS NULL RETURNING attempt_no, run_no",
+    let ended = query(
+        "UPDATE attempt SET outcome = $1, ended_unix_ms = $2, reason = $3, end_step = $4, \
+         measured_seconds = $5, peak_memory_bytes = $6, points_thinned = $7 \
+         WHERE run_no = (SELECT run_no FROM run WHERE id = $8 AND attempts = attempt.number) \
+         AND number = $9 AND outcome IS NULL RETURNING attempt_no, run_no",
     )
     .bind(row.outcome.name())
     .bind(row.unix_ms)
@@ -177,7 +237,7 @@ async fn end_attempt(tx: &mut Tx, row: &EndRow) -> Result<Applied, sqlx::Error> 
     .bind(int(row.points_thinned))
     .bind(row.key.run.as_str())
     .bind(row.key.number)
-    .fetch_optional(&mut **tx)
+    .fetch_optional(&mut *tx)
     .await?;
     let Some(ended) = ended else { return repeated_end(tx, row).await };
     let (attempt_no, run_no): (i64, i64) = (ended.try_get(0)?, ended.try_get(1)?);
@@ -190,10 +250,10 @@ async fn end_attempt(tx: &mut Tx, row: &EndRow) -> Result<Applied, sqlx::Error> 
     } else {
         (None, None)
     };
-    sqlx::query(
-        "UPDATE run SET state = ?, reason = ?, failures_program = ?, failures_infrastructure = ?, \
-         failures_without_checkpoint = ?, final_validation_loss = ?, \
-         final_validation_bits_per_byte = ? WHERE run_no = ? AND attempts = ?",
+    query(
+        "UPDATE run SET state = $1, reason = $2, failures_program = $3, failures_infrastructure = $4, \
+         failures_without_checkpoint = $5, final_validation_loss = $6, \
+         final_validation_bits_per_byte = $7 WHERE run_no = $8 AND attempts = $9",
     )
     .bind(row.state.name())
     .bind(&row.state_reason)
@@ -204,21 +264,21 @@ async fn end_attempt(tx: &mut Tx, row: &EndRow) -> Result<Applied, sqlx::Error> 
     .bind(bits)
     .bind(run_no)
     .bind(row.key.number)
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await?;
     Ok(Applied::Done)
 }
 
 /// An end that changed nothing: the same one again, or one that came too late.
 async fn repeated_end(tx: &mut Tx, row: &EndRow) -> Result<Applied, sqlx::Error> {
-    let same = sqlx::query(
+    let same = query(
         "SELECT 1 FROM attempt JOIN run USING (run_no) \
-         WHERE run.id = ? AND attempt.number = ? AND attempt.outcome = ?",
+         WHERE run.id = $1 AND attempt.number = $2 AND attempt.outcome = $3",
     )
     .bind(row.key.run.as_str())
     .bind(row.key.number)
     .bind(row.outcome.name())
-    .fetch_optional(&mut **tx)
+    .fetch_optional(&mut *tx)
     .await?;
     Ok(if same.is_some() { Applied::Done } else { Applied::Fenced })
 }
@@ -234,24 +294,25 @@ pub(crate) async fn set_resume_step(
 ) -> Result<(), sqlx::Error> {
     // From the beginning, step 0 itself is the attempt's own too.
     let after = if step == 0 { -1 } else { int(step) };
-    let set = sqlx::query(
-        "UPDATE attempt SET resume_step = ?, lineage_after = ? \
-         WHERE attempt_no = ? AND resume_step IS NULL",
+    let set = query(
+        "UPDATE attempt SET resume_step = $1, lineage_after = $2 \
+         WHERE attempt_no = $3 AND resume_step IS NULL",
     )
     .bind(int(step))
     .bind(after)
     .bind(attempt_no)
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await?;
-    if set.rows_affected() == 1 {
-        sqlx::query(
-            "UPDATE attempt SET lineage_until = min(lineage_until, ?) \
-             WHERE run_no = ? AND number < ?",
+    if set == 1 {
+        query(
+            "UPDATE attempt SET lineage_until = \
+             CASE WHEN lineage_until < $1 THEN lineage_until ELSE $1 END \
+             WHERE run_no = $2 AND number < $3",
         )
         .bind(after)
         .bind(run_no)
         .bind(number)
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
     }
     Ok(())
@@ -259,14 +320,14 @@ pub(crate) async fn set_resume_step(
 
 /// The last finite value of a metric along the lineage.
 async fn last_value(tx: &mut Tx, run_no: i64, metric: Metric) -> Result<Option<f64>, sqlx::Error> {
-    let row = sqlx::query(
+    let row = query(
         "SELECT point.value FROM attempt JOIN point USING (attempt_no) \
-         WHERE attempt.run_no = ? AND point.metric_no = ? AND point.step > attempt.lineage_after \
+         WHERE attempt.run_no = $1 AND point.metric_no = $2 AND point.step > attempt.lineage_after \
          AND point.step <= attempt.lineage_until ORDER BY point.step DESC LIMIT 1",
     )
     .bind(run_no)
     .bind(metric_no(metric))
-    .fetch_optional(&mut **tx)
+    .fetch_optional(&mut *tx)
     .await?;
     row.map_or(Ok(None), |row| row.try_get(0))
 }

@@ -1,45 +1,48 @@
 //! Checkpoints: a row is the pointer to files that lie on a worker.
 
-use sqlx::Row as _;
-use sweep_spec::id::RunId;
+use std::collections::HashMap;
+
+use sweep_spec::{attempt::AttemptKey, id::RunId};
 
 use crate::{
+    attempt::{keys_of, packed},
+    database::Database,
     error::StoreError,
     record::{Applied, CheckpointRecord, CheckpointRow},
     run::{count, int},
-    sqlite::Sqlite,
+    sql::{Query, Row, query},
 };
 
-impl Sqlite {
+impl Database {
     pub(crate) async fn commit_checkpoint(
         &self,
         row: &CheckpointRow,
     ) -> Result<Applied, StoreError> {
         let failed = |error| self.failed(error);
         let mut tx = self.begin().await?;
-        let attempt = sqlx::query(
+        let attempt = query(
             "SELECT attempt.attempt_no, attempt.run_no, attempt.worker_no, \
              coalesce(ingest_cursor.last_seq, 0) \
              FROM run JOIN attempt USING (run_no) LEFT JOIN ingest_cursor USING (attempt_no) \
-             WHERE run.id = ? AND attempt.number = ? AND attempt.number = run.attempts \
+             WHERE run.id = $1 AND attempt.number = $2 AND attempt.number = run.attempts \
              AND (attempt.outcome IS NULL OR attempt.outcome NOT IN ('lost', 'cancelled'))",
         )
         .bind(row.key.run.as_str())
         .bind(row.key.number)
-        .fetch_optional(&mut *tx)
+        .fetch_optional(&mut tx)
         .await
         .map_err(failed)?;
         let Some(attempt) = attempt else { return Ok(Applied::Fenced) };
-        let number = |index: usize| attempt.try_get::<i64, _>(index);
+        let number = |index: usize| attempt.try_get::<i64>(index);
         let last_seq = count(number(3).map_err(failed)?);
         // No gap before a committed checkpoint: what it needs must be on the disk.
         if last_seq < row.requires_seq {
             return Ok(Applied::PointsMissing(last_seq));
         }
         let run_no = number(1).map_err(failed)?;
-        sqlx::query(
+        query(
             "INSERT INTO checkpoint (run_no, step, attempt_no, hash, bytes, worker_no, \
-             committed_unix_ms) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+             committed_unix_ms) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
         )
         .bind(run_no)
         .bind(int(row.step))
@@ -48,12 +51,12 @@ impl Sqlite {
         .bind(row.bytes.map(int))
         .bind(number(2).map_err(failed)?)
         .bind(row.unix_ms)
-        .execute(&mut *tx)
+        .execute(&mut tx)
         .await
         .map_err(failed)?;
-        sqlx::query("UPDATE run SET failures_without_checkpoint = 0 WHERE run_no = ?")
+        query("UPDATE run SET failures_without_checkpoint = 0 WHERE run_no = $1")
             .bind(run_no)
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await
             .map_err(failed)?;
         tx.commit().await.map_err(failed)?;
@@ -64,21 +67,45 @@ impl Sqlite {
         &self,
         run: &RunId,
     ) -> Result<Option<CheckpointRecord>, StoreError> {
-        let failed = |error| self.failed(error);
-        let row = sqlx::query(
-            "SELECT checkpoint.step, checkpoint.hash, worker.id FROM run \
-             JOIN checkpoint USING (run_no) JOIN worker USING (worker_no) \
-             WHERE run.id = ? ORDER BY checkpoint.step DESC, checkpoint.attempt_no DESC LIMIT 1",
-        )
-        .bind(run.as_str())
-        .fetch_optional(&self.reader)
-        .await
-        .map_err(failed)?;
-        let Some(row) = row else { return Ok(None) };
-        Ok(Some(CheckpointRecord {
-            step: count(row.try_get(0).map_err(failed)?),
-            hash: row.try_get(1).map_err(failed)?,
-            worker: row.try_get(2).map_err(failed)?,
-        }))
+        let key = AttemptKey { run: run.clone(), number: 0 };
+        Ok(self.newest_checkpoints([&key]).await?.remove(run))
+    }
+
+    /// The newest checkpoint of each of these runs, whatever the attempt.
+    pub(crate) async fn newest_checkpoints<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a AttemptKey>,
+    ) -> Result<HashMap<RunId, CheckpointRecord>, StoreError> {
+        macro_rules! newest {
+            ($list:literal) => {
+                concat!(
+                    "SELECT run.id, checkpoint.step, checkpoint.hash, worker.id AS worker FROM ",
+                    keys_of!($list),
+                    " JOIN run ON run.id = key.id \
+                     JOIN checkpoint ON checkpoint.run_no = run.run_no AND checkpoint.step = \
+                         (SELECT max(newer.step) FROM checkpoint newer \
+                          WHERE newer.run_no = run.run_no) \
+                     JOIN worker ON worker.worker_no = checkpoint.worker_no \
+                     ORDER BY checkpoint.attempt_no"
+                )
+            };
+        }
+        let rows = Query::of(newest!("json_each($1)"), newest!("unnest($1) AS packed (value)"))
+            .bind(packed(keys))
+            .fetch_all(self.reader())
+            .await
+            .map_err(|error| self.failed(error))?;
+        // Of those at one step the one of the latest attempt counts: it comes last.
+        let read = |row: &Row| -> Result<_, sqlx::Error> {
+            let run: String = row.try_get(0)?;
+            let run: RunId = run.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+            let record = CheckpointRecord {
+                step: count(row.try_get(1)?),
+                hash: row.try_get(2)?,
+                worker: row.try_get(3)?,
+            };
+            Ok((run, record))
+        };
+        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| self.failed(error))
     }
 }

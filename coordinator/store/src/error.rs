@@ -6,7 +6,10 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Not an address of a store.
-    #[error("`{0}` is no address of a store; hint: write it as sqlite:PATH")]
+    #[error(
+        "`{0}` is no address of a store; hint: write it as sqlite:PATH or \
+         postgres://USER@HOST/DATABASE"
+    )]
     Address(String),
     /// The folder cannot be made or written.
     #[error(
@@ -30,6 +33,58 @@ pub enum StoreError {
         /// The database.
         path: PathBuf,
     },
+    /// An address of Postgres that cannot be used.
+    #[error(
+        "`{address}` cannot be used: {reason}; hint: postgres://USER@HOST/DATABASE?sslmode=require"
+    )]
+    PostgresAddress {
+        /// The address; it has no password.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A password in an address, which other users can read among the arguments of a process.
+    #[error(
+        "the address of the store has a password in it; hint: leave it out, and give it in the \
+         environment as PGPASSWORD or in the file that PGPASSFILE names (else ~/.pgpass)"
+    )]
+    Password,
+    /// No server answers.
+    #[error("no Postgres server answers at {store}: {reason}; hint: see that it runs and listens")]
+    NoServer {
+        /// Its address.
+        store: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The server does not let us in.
+    #[error(
+        "the Postgres server refused {store}: {reason}; hint: check user, database and rights; a \
+         password comes from PGPASSWORD or PGPASSFILE"
+    )]
+    Refused {
+        /// Its address.
+        store: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The database is away or busy for now.
+    #[error("the store {store} does not answer for now: {reason}; hint: see that it is up")]
+    Away {
+        /// Its address or file.
+        store: String,
+        /// What was said last.
+        reason: String,
+    },
+    /// A later coordinator has the store.
+    #[error(
+        "another coordinator has taken the store {store}; hint: let one coordinator serve a store, \
+         or give this one a database of its own"
+    )]
+    Superseded {
+        /// Its address.
+        store: String,
+    },
     /// There is nothing to read.
     #[error(
         "there is no store at {}; hint: name the file that the coordinator was started with",
@@ -41,24 +96,22 @@ pub enum StoreError {
     },
     /// The file is something else.
     #[error(
-        "{} is no store, or is damaged: {reason}; hint: name another file, or restore a backup",
-        path.display()
+        "{store} is no store, or is damaged: {reason}; hint: name another file, or restore a backup"
     )]
     NotAStore {
-        /// The file.
-        path: PathBuf,
+        /// Its address or file.
+        store: String,
         /// What the database said.
         reason: String,
     },
     /// Made by another version.
     #[error(
-        "the store {} has a schema that this version does not know ({reason}); hint: use the \
-         version that made it, or a later one",
-        path.display()
+        "the store {store} has a schema that this version does not know ({reason}); hint: use the \
+         version that made it, or a later one"
     )]
     Schema {
-        /// The database.
-        path: PathBuf,
+        /// Its address or file.
+        store: String,
         /// Which migration.
         reason: String,
     },
@@ -72,13 +125,12 @@ pub enum StoreError {
     },
     /// No room.
     #[error(
-        "the disk of the store {} is full; hint: free some space, nothing that was acknowledged \
-         is lost and workers keep what is not",
-        path.display()
+        "the disk of the store {store} is full; hint: free some space, nothing that was acknowledged \
+         is lost and workers keep what is not"
     )]
     Full {
-        /// The database.
-        path: PathBuf,
+        /// Its address or file.
+        store: String,
     },
     /// Nothing is known by this id or name.
     #[error("no {kind} is called `{selector}`; hint: list them with `sweep status`")]
@@ -106,11 +158,23 @@ pub enum StoreError {
         /// Its value.
         value: String,
     },
-    /// Anything else the database said.
-    #[error("the store {} failed: {source}", path.display())]
-    Database {
-        /// The database.
+    /// The copy of a store cannot be written.
+    #[error(
+        "cannot write the copy {}: {source}; hint: name a new file in a folder of yours with room \
+         for the whole store",
+        path.display()
+    )]
+    Backup {
+        /// The copy.
         path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Anything else the database said.
+    #[error("the store {store} failed: {source}")]
+    Database {
+        /// Its address or file.
+        store: String,
         /// What it said.
         source: sqlx::Error,
     },

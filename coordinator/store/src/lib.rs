@@ -1,26 +1,38 @@
-//! The store: sweeps, runs, attempts, points, checkpoints and workers in one SQLite file.
+//! The store: sweeps, runs, attempts, points, checkpoints and workers in one SQLite file, on a
+//! Postgres server, or in memory for simulations.
 //!
 //! The only user of sqlx. It knows no policy: it stores what it is told, or says why not. What it
 //! answers is durable. Every write of an attempt is guarded in SQL by the attempt's number.
 //!
-//! [`Store`] is an enum, so that other databases become variants held to the same tests.
+//! [`Store`] is an enum; each of its variants is held to the same tests. Both databases share one
+//! SQL text (`sql.rs`); what differs between them stands beside each other.
 
 mod attempt;
 mod checkpoint;
 mod curve;
+mod database;
+mod doctor;
 mod downsample;
 mod error;
+mod memory;
 mod point;
+mod postgres;
 mod record;
 mod run;
+mod sql;
 mod sqlite;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod trunk;
 mod worker;
 
+pub use database::Database;
+pub use doctor::Finding;
 pub use downsample::{Bucket, downsample};
 pub use error::StoreError;
+pub use memory::Memory;
+pub use postgres::Postgres;
 pub use record::{
     Applied, AttemptRecord, AttemptStatus, Batch, CheckpointRecord, CheckpointRow, EndRow, Facts,
     Failures, GrantRow, Granted, Ingested, LiveAttempt, MeasuredAttempt, NewRun, NewSweep, Outcome,
@@ -29,20 +41,26 @@ pub use record::{
 };
 pub use sqlite::Sqlite;
 
-/// A store, by the database under it.
+/// A store, by what is under it.
 #[derive(Clone, Debug)]
 pub enum Store {
-    /// One file, owned by one coordinator.
-    Sqlite(Sqlite),
+    /// A database.
+    Database(Database),
+    /// Memory, for simulations.
+    Memory(Memory),
 }
 
 impl Store {
-    /// Opens a store for writing from its address, `sqlite:PATH`; makes it when there is none.
+    /// Opens a store for writing from its address, `sqlite:PATH` or `postgres://...`; makes it when
+    /// there is none. A password never stands in the address.
     ///
     /// # Errors
     /// [`StoreError`] names the address or the file, and the cure.
     pub async fn open(address: &str) -> Result<Self, StoreError> {
-        Ok(Self::Sqlite(Sqlite::open(Self::path(address)?).await?))
+        Ok(Self::Database(match Place::of(address)? {
+            Place::Sqlite(path) => Database::Sqlite(Sqlite::open(path).await?),
+            Place::Postgres => Database::Postgres(Postgres::open(address).await?),
+        }))
     }
 
     /// Opens a store for reading only, beside whoever writes it.
@@ -50,18 +68,79 @@ impl Store {
     /// # Errors
     /// [`StoreError`] names the address or the file, and the cure.
     pub async fn open_to_read(address: &str) -> Result<Self, StoreError> {
-        Ok(Self::Sqlite(Sqlite::open_to_read(Self::path(address)?).await?))
+        Ok(Self::Database(Database::open_to_read(address).await?))
     }
 
-    fn path(address: &str) -> Result<&std::path::Path, StoreError> {
+    /// Ends, with the reason, when another coordinator has taken the store; on a store that cannot
+    /// be taken, never.
+    pub async fn superseded(&self) -> StoreError {
+        match self {
+            Self::Database(Database::Postgres(postgres)) => postgres.superseded().await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Where an attempt stands; `None` for one that never was.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails.
+    pub async fn attempt_status(
+        &self,
+        key: &AttemptKey,
+    ) -> Result<Option<AttemptStatus>, StoreError> {
+        Ok(self.attempt_statuses(std::slice::from_ref(key)).await?.pop().flatten())
+    }
+
+    /// Opens attempts in one commit; `None` for those that came too late.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails. Whether the commit took place is then unknown: load
+    /// the runs again.
+    pub async fn grant(&self, rows: &[GrantRow]) -> Result<Vec<Option<Granted>>, StoreError> {
+        match self {
+            Self::Database(database) => database.grant(rows).await,
+            Self::Memory(memory) => memory.grant(rows).await,
+        }
+    }
+}
+
+impl Database {
+    /// Opens a database for reading only, beside whoever writes it.
+    ///
+    /// # Errors
+    /// [`StoreError`] names the address or the file, and the cure.
+    pub async fn open_to_read(address: &str) -> Result<Self, StoreError> {
+        Ok(match Place::of(address)? {
+            Place::Sqlite(path) => Self::Sqlite(Sqlite::open_to_read(path).await?),
+            Place::Postgres => Self::Postgres(Postgres::open_to_read(address).await?),
+        })
+    }
+}
+
+/// What an address names.
+enum Place<'a> {
+    Sqlite(&'a Path),
+    Postgres,
+}
+
+impl<'a> Place<'a> {
+    fn of(address: &'a str) -> Result<Self, StoreError> {
+        if postgres::is_address(address) {
+            return Ok(Self::Postgres);
+        }
         match address.strip_prefix("sqlite:") {
-            Some(path) if !path.is_empty() => Ok(path.as_ref()),
+            Some(path) if !path.is_empty() => Ok(Self::Sqlite(path.as_ref())),
+            // A misspelt address is not shown with a password in it.
+            _ if postgres::has_password(address) => Err(StoreError::Password),
             _ => Err(StoreError::Address(address.to_owned())),
         }
     }
 }
 
-/// Passes calls on to the database. One line each: what they mean stands at the definition.
+use database::Retry;
+
+/// Passes calls on. One line each: what they mean stands at the definition. Each of them may be
+/// made twice with the same result, so it is repeated while a database is away for a moment.
 macro_rules! delegate {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) -> $reply:ty;)*) => {
         impl Store {
@@ -72,13 +151,24 @@ macro_rules! delegate {
                 /// [`StoreError`] when the database fails.
                 pub async fn $name(&self, $($arg: $type),*) -> Result<$reply, StoreError> {
                     match self {
-                        Self::Sqlite(sqlite) => sqlite.$name($($arg),*).await,
+                        Self::Database(database) => {
+                            let mut retry = Retry::default();
+                            loop {
+                                match database.$name($($arg),*).await {
+                                    Err(error) if retry.again(&error).await => {}
+                                    done => return done,
+                                }
+                            }
+                        }
+                        Self::Memory(memory) => memory.$name($($arg),*).await,
                     }
                 }
             )*
         }
     };
 }
+
+use std::path::Path;
 
 use sweep_spec::{
     attempt::{AttemptKey, Device, RunState},
@@ -111,14 +201,12 @@ delegate! {
     fn run(run: &RunId) -> RunRecord;
     /// The run of this id or unique beginning of at least four digits.
     fn find_run(selector: &str) -> RunId;
-    /// Opens attempts in one commit; `None` for those that came too late.
-    fn grant(rows: &[GrantRow]) -> Vec<Option<Granted>>;
     /// Ends attempts in one commit.
     fn end(rows: &[EndRow]) -> Vec<Applied>;
     /// Changes runs without a live attempt in one commit.
     fn set_states(rows: &[StateRow]) -> ();
-    /// Where an attempt stands; `None` for one that never was.
-    fn attempt_status(key: &AttemptKey) -> Option<AttemptStatus>;
+    /// Where each of these attempts stands; `None` for one that never was.
+    fn attempt_statuses(keys: &[AttemptKey]) -> Vec<Option<AttemptStatus>>;
     /// The attempts of a run, first to last.
     fn attempts(run: &RunId) -> Vec<AttemptRecord>;
     /// Attempts with measured seconds, for the cost model, oldest first.

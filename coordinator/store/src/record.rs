@@ -63,7 +63,7 @@ pub struct Facts {
     pub n_non_embedding: u64,
     /// Without embedding, with head.
     pub n_with_head: u64,
-    /// Training tokens seen.
+    /// Training tokens, or images, seen.
     pub tokens: u64,
     /// Unique training tokens of the data.
     pub unique_tokens: u64,
@@ -75,7 +75,7 @@ pub struct Facts {
     pub steps: u64,
     /// Sequences per step.
     pub batch: u32,
-    /// Tokens per sequence.
+    /// Tokens per sequence, or patches per image.
     pub sequence: u32,
     /// Model width.
     pub width: u32,
@@ -105,6 +105,16 @@ pub struct Facts {
     pub decay: String,
     /// Share of cool-down, or floor.
     pub decay_parameter: f64,
+    /// Of a branch, its trunk.
+    pub parent_run: Option<String>,
+    /// Of a branch, the step at which it leaves its trunk.
+    pub parent_step: Option<u64>,
+    /// Training tokens of the steps that it trains itself.
+    pub own_tokens: u64,
+    /// Exact FLOPs of these.
+    pub own_flops: f64,
+    /// 6 N D of these.
+    pub own_flops_6nd: f64,
 }
 
 impl Facts {
@@ -112,14 +122,15 @@ impl Facts {
     #[must_use]
     pub fn of(run: &Run) -> Self {
         let config = &run.config;
-        let Shape::Lm(shape) = &config.shape;
+        let shape = &config.shape;
+        let (sequence, vocabulary, mlp) = inner_facts(shape);
         let parameters = config.parameters();
         let (decay, decay_parameter) = match config.schedule.decay {
             Decay::Wsd { fraction } => ("wsd", fraction),
             Decay::Cosine { floor } => ("cosine", floor),
         };
         Self {
-            family: "lm".to_owned(),
+            family: shape.family().to_owned(),
             n_total: parameters.total,
             n_non_embedding: parameters.non_embedding,
             n_with_head: parameters.with_head,
@@ -129,16 +140,12 @@ impl Facts {
             flops_6nd: config.flops_6nd(),
             steps: config.steps,
             batch: config.batch,
-            sequence: shape.sequence,
-            width: shape.width,
-            layers: shape.layers,
-            heads: shape.heads,
-            vocabulary: shape.vocabulary,
-            mlp: match shape.mlp {
-                Mlp::Relu2 => "relu2",
-                Mlp::SwiGlu => "swiglu",
-            }
-            .to_owned(),
+            sequence,
+            width: shape.width(),
+            layers: shape.layers(),
+            heads: shape.heads(),
+            vocabulary,
+            mlp: mlp.to_owned(),
             seed: config.seed,
             data_id: config.data.to_string(),
             training_revision: config.training_revision,
@@ -148,7 +155,26 @@ impl Facts {
             warmup_steps: config.schedule.warmup(config.steps),
             decay: decay.to_owned(),
             decay_parameter,
+            parent_run: config.parent.as_ref().map(|edge| edge.run.to_string()),
+            parent_step: config.parent.as_ref().map(|edge| edge.step),
+            own_tokens: config.own_tokens(),
+            own_flops: config.own_flops(),
+            own_flops_6nd: config.own_flops_6nd(),
         }
+    }
+}
+
+/// Rows of a sample, values that a token or a pixel can have, kind of MLP.
+const fn inner_facts(shape: &Shape) -> (u32, u32, &'static str) {
+    match shape {
+        Shape::Lm(shape) => {
+            let mlp = match shape.mlp {
+                Mlp::Relu2 => "relu2",
+                Mlp::SwiGlu => "swiglu",
+            };
+            (shape.sequence, shape.vocabulary, mlp)
+        }
+        Shape::Diffusion(shape) => (shape.patches(), 256, "relu2"),
     }
 }
 
@@ -165,7 +191,8 @@ pub struct SweepRecord {
     pub cancelled: bool,
 }
 
-/// Runs of one state with their sums.
+/// Runs of one state with their sums. Of a branch only its own steps count, so that a trunk counts
+/// once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StateCount {
     /// The state.
@@ -279,6 +306,8 @@ pub struct SavedRun {
     pub failures: Failures,
     /// Worker that holds the newest checkpoint.
     pub checkpoint_worker: Option<String>,
+    /// Of a trunk: every committed step with a worker that wrote its checkpoint.
+    pub checkpoints: Vec<(u64, String)>,
     /// The attempt that lives.
     pub live: Option<LiveAttempt>,
 }

@@ -1,17 +1,17 @@
 //! Runs: what a scheduler loads, what lists show, and changes of state.
 
-use sqlx::{Row as _, sqlite::SqliteRow};
 use sweep_spec::{
     attempt::RunState,
     id::{RunId, SweepId},
-    run::{Run, RunRole},
+    run::{RunConfig, RunRole},
 };
 
 use crate::{
+    database::Database,
     error::StoreError,
     point::value_of,
     record::{Facts, Failures, LiveAttempt, RunRecord, Saved, SavedRun, SavedSweep, StateRow},
-    sqlite::Sqlite,
+    sql::{Row, query},
 };
 
 /// SQLite's integers are signed. Counts stay far below 2^63; one beyond it stays there.
@@ -28,6 +28,7 @@ pub(crate) fn role_name(role: RunRole) -> &'static str {
     match role {
         RunRole::Fit => "fit",
         RunRole::Check => "check",
+        RunRole::Trunk => "trunk",
     }
 }
 
@@ -35,6 +36,7 @@ pub(crate) fn role(name: &str) -> Result<RunRole, StoreError> {
     match name {
         "fit" => Ok(RunRole::Fit),
         "check" => Ok(RunRole::Check),
+        "trunk" => Ok(RunRole::Trunk),
         _ => Err(StoreError::Damaged { what: "role", value: name.to_owned() }),
     }
 }
@@ -48,13 +50,40 @@ pub(crate) fn run_id(text: String) -> Result<RunId, StoreError> {
     text.parse().map_err(|_| StoreError::Damaged { what: "run id", value: text })
 }
 
+/// Whether a text can be the beginning of a run's id. Fewer digits are a typing error rather than a
+/// choice.
+pub(crate) fn may_begin_run(selector: &str) -> bool {
+    const DIGITS_MIN: usize = 4;
+    selector.len() >= DIGITS_MIN && selector.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The one run among those whose ids begin with the selector.
+pub(crate) fn choose_run(selector: &str, mut ids: Vec<String>) -> Result<RunId, StoreError> {
+    let selector = selector.to_owned();
+    match ids.len() {
+        0 => Err(StoreError::NotFound { kind: "run", selector }),
+        1 => run_id(ids.remove(0)),
+        count => Err(StoreError::Ambiguous { kind: "run", selector, count }),
+    }
+}
+
+/// Runs that are loaded at a time: about 3 MB of text.
+const PAGE: i64 = 2000;
+
+/// The part of a run that a scheduler needs.
+#[derive(serde::Deserialize)]
+struct ConfigOnly {
+    config: RunConfig,
+}
+
 /// What a scheduler loads of a run.
 macro_rules! saved_columns {
     () => {
-        "SELECT run.id, run.state, run.attempts, run.run_json, run.failures_program, \
+        "SELECT run.run_no, run.id, run.state, run.attempts, run.run_json, run.failures_program, \
              run.failures_infrastructure, run.failures_without_checkpoint, \
              (SELECT worker.id FROM checkpoint JOIN worker USING (worker_no) \
-              WHERE checkpoint.run_no = run.run_no ORDER BY checkpoint.step DESC LIMIT 1) \
+              WHERE checkpoint.run_no = run.run_no \
+              ORDER BY checkpoint.step DESC, checkpoint.attempt_no DESC LIMIT 1) \
               AS checkpoint_worker, \
              live.slot, live.incarnation, live.device_name, worker.id AS worker \
          FROM run \
@@ -68,75 +97,100 @@ macro_rules! record_columns {
     () => {
         "run.*, \
          (SELECT sum(measured_seconds) FROM attempt WHERE attempt.run_no = run.run_no) AS seconds, \
-         (SELECT sum(points_thinned) FROM attempt WHERE attempt.run_no = run.run_no) AS thinned, \
+         (SELECT CAST(sum(points_thinned) AS BIGINT) FROM attempt \
+          WHERE attempt.run_no = run.run_no) AS thinned, \
          (SELECT max(peak_memory_bytes) FROM attempt WHERE attempt.run_no = run.run_no) AS peak, \
          (SELECT max(step) FROM checkpoint WHERE checkpoint.run_no = run.run_no) AS checkpoint_step, \
-         last.device_id, last.device_name, last.backend, worker.id AS worker, worker.host \
+         last.device_id, last.device_name, last.backend, worker.id AS worker, worker.host, \
+         latest.latest_step, latest.latest_loss, latest.latest_class \
          FROM run \
          LEFT JOIN attempt last ON last.run_no = run.run_no AND last.number = run.attempts \
-         LEFT JOIN worker ON worker.worker_no = last.worker_no "
+         LEFT JOIN worker ON worker.worker_no = last.worker_no \
+         LEFT JOIN ingest_cursor latest ON latest.attempt_no = \
+             (SELECT attempt.attempt_no FROM attempt JOIN ingest_cursor USING (attempt_no) \
+              WHERE attempt.run_no = run.run_no AND ingest_cursor.latest_class IS NOT NULL \
+              ORDER BY attempt.number DESC LIMIT 1) "
     };
 }
 
-impl Sqlite {
+impl Database {
     pub(crate) async fn load(&self) -> Result<Saved, StoreError> {
         let failed = |error| self.failed(error);
-        let rows = sqlx::query(concat!(saved_columns!(), "ORDER BY run.run_no"))
-            .fetch_all(&self.reader)
-            .await
-            .map_err(failed)?;
         let mut saved = Saved::default();
-        for row in &rows {
-            saved.runs.push(self.saved_run(row)?);
+        let mut after: i64 = 0;
+        loop {
+            // In pages: the texts of all runs at once would be most of the memory of a start.
+            let page = query(concat!(
+                saved_columns!(),
+                "WHERE run.run_no > $1 ORDER BY run.run_no LIMIT $2"
+            ));
+            let rows =
+                page.bind(after).bind(PAGE).fetch_all(self.reader()).await.map_err(failed)?;
+            let Some(last) = rows.last() else { break };
+            after = last.try_get("run_no").map_err(failed)?;
+            for row in &rows {
+                saved.runs.push(self.saved_run(row)?);
+            }
         }
-        drop(rows);
-        let rows = sqlx::query(
-            "SELECT sweep.id, sweep.cancelled, run.id, sweep_run.role FROM sweep \
-             JOIN sweep_run USING (sweep_no) JOIN run USING (run_no) \
-             ORDER BY sweep.sweep_no, sweep_run.position",
-        )
-        .fetch_all(&self.reader)
-        .await
-        .map_err(failed)?;
-        for row in &rows {
-            let read = || -> Result<(String, bool, String, String), sqlx::Error> {
-                Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
-            };
-            let (sweep, cancelled, run, role_text) = read().map_err(failed)?;
-            let member = (run_id(run)?, role(&role_text)?);
-            match saved.sweeps.last_mut() {
-                Some(last) if last.id.as_str() == sweep => last.members.push(member),
-                _ => saved.sweeps.push(SavedSweep {
-                    id: sweep_id(sweep)?,
-                    cancelled,
-                    members: vec![member],
-                }),
+        for run in saved.runs.iter_mut().filter(|run| run.config.is_trunk()) {
+            run.checkpoints = self.checkpoint_holders(&run.id).await?;
+        }
+        let sweeps = query("SELECT sweep_no, id, cancelled FROM sweep ORDER BY sweep_no");
+        for row in &sweeps.fetch_all(self.reader()).await.map_err(failed)? {
+            let members = self.members(row.try_get(0).map_err(failed)?).await?;
+            if !members.is_empty() {
+                let id = sweep_id(row.try_get(1).map_err(failed)?)?;
+                let cancelled = row.try_get(2).map_err(failed)?;
+                saved.sweeps.push(SavedSweep { id, cancelled, members });
             }
         }
         Ok(saved)
+    }
+
+    /// The runs of a sweep in order, with what they are for.
+    async fn members(&self, sweep_no: i64) -> Result<Vec<(RunId, RunRole)>, StoreError> {
+        let rows = query(
+            "SELECT run.id, sweep_run.role FROM sweep_run JOIN run USING (run_no) \
+             WHERE sweep_run.sweep_no = $1 ORDER BY sweep_run.position",
+        )
+        .bind(sweep_no)
+        .fetch_all(self.reader())
+        .await
+        .map_err(|error| self.failed(error))?;
+        let member = |row: &Row| {
+            let id: String = row.try_get(0).map_err(|error| self.failed(error))?;
+            let text: String = row.try_get(1).map_err(|error| self.failed(error))?;
+            Ok((run_id(id)?, role(&text)?))
+        };
+        rows.iter().map(member).collect()
     }
 
     pub(crate) async fn load_runs(&self, runs: &[RunId]) -> Result<Vec<SavedRun>, StoreError> {
         let mut saved = Vec::with_capacity(runs.len());
         for run in runs {
-            let row = sqlx::query(concat!(saved_columns!(), "WHERE run.id = ?"))
+            let row = query(concat!(saved_columns!(), "WHERE run.id = $1"))
                 .bind(run.as_str())
-                .fetch_optional(&self.reader)
+                .fetch_optional(self.reader())
                 .await
                 .map_err(|error| self.failed(error))?;
             if let Some(row) = row {
-                saved.push(self.saved_run(&row)?);
+                let mut one = self.saved_run(&row)?;
+                if one.config.is_trunk() {
+                    one.checkpoints = self.checkpoint_holders(run).await?;
+                }
+                saved.push(one);
             }
         }
         Ok(saved)
     }
 
-    fn saved_run(&self, row: &SqliteRow) -> Result<SavedRun, StoreError> {
+    fn saved_run(&self, row: &Row) -> Result<SavedRun, StoreError> {
         let failed = |error| self.failed(error);
         let json: String = row.try_get("run_json").map_err(failed)?;
-        let run: Run = serde_json::from_str(&json)
+        let id = run_id(row.try_get("id").map_err(failed)?)?;
+        let ConfigOnly { config } = serde_json::from_str(&json)
             .map_err(|error| StoreError::Damaged { what: "run", value: error.to_string() })?;
-        let read = || -> Result<SavedRun, sqlx::Error> {
+        let read = move || -> Result<SavedRun, sqlx::Error> {
             let worker: Option<String> = row.try_get("worker")?;
             let live = match worker {
                 None => None,
@@ -148,16 +202,17 @@ impl Sqlite {
                 }),
             };
             Ok(SavedRun {
-                id: run.config.id(),
+                id,
                 state: RunState::Queued,
                 attempts: row.try_get("attempts")?,
-                config: run.config.clone(),
+                config,
                 failures: Failures {
                     program: row.try_get("failures_program")?,
                     infrastructure: row.try_get("failures_infrastructure")?,
                     without_checkpoint: row.try_get("failures_without_checkpoint")?,
                 },
                 checkpoint_worker: row.try_get("checkpoint_worker")?,
+                checkpoints: Vec::new(),
                 live,
             })
         };
@@ -172,31 +227,31 @@ impl Sqlite {
         after: i64,
         limit: u32,
     ) -> Result<Vec<RunRecord>, StoreError> {
-        let rows = sqlx::query(concat!(
+        let rows = query(concat!(
             "SELECT page.position, page.role, page.budget_flops, page.tokens_requested, ",
             record_columns!(),
             "JOIN (SELECT sweep_run.* FROM sweep_run JOIN sweep USING (sweep_no) \
-                   WHERE sweep.id = ? AND sweep_run.position > ? \
-                   ORDER BY sweep_run.position LIMIT ?) page ON page.run_no = run.run_no \
+                   WHERE sweep.id = $1 AND sweep_run.position > $2 \
+                   ORDER BY sweep_run.position LIMIT $3) page ON page.run_no = run.run_no \
              ORDER BY page.position"
         ))
         .bind(sweep.as_str())
         .bind(after)
         .bind(limit)
-        .fetch_all(&self.reader)
+        .fetch_all(self.reader())
         .await
         .map_err(|error| self.failed(error))?;
         rows.iter().map(|row| self.run_record(row)).collect()
     }
 
     pub(crate) async fn run(&self, run: &RunId) -> Result<RunRecord, StoreError> {
-        let row = sqlx::query(concat!(
-            "SELECT -1 AS position, NULL AS role, NULL AS budget_flops, NULL AS tokens_requested, ",
+        let row = query(concat!(
+            "SELECT CAST(-1 AS BIGINT) AS position, NULL AS role, NULL AS budget_flops, NULL AS tokens_requested, ",
             record_columns!(),
-            "WHERE run.id = ?"
+            "WHERE run.id = $1"
         ))
         .bind(run.as_str())
-        .fetch_optional(&self.reader)
+        .fetch_optional(self.reader())
         .await
         .map_err(|error| self.failed(error))?
         .ok_or_else(|| StoreError::NotFound { kind: "run", selector: run.to_string() })?;
@@ -204,34 +259,28 @@ impl Sqlite {
     }
 
     pub(crate) async fn find_run(&self, selector: &str) -> Result<RunId, StoreError> {
-        /// Fewer digits are a typing error rather than a choice.
-        const DIGITS_MIN: usize = 4;
-        let is_hex = selector.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let mut found = Vec::new();
-        if is_hex && selector.len() >= DIGITS_MIN {
-            // A range, so that the index serves it; `g` sorts behind every digit.
-            found = sqlx::query("SELECT id FROM run WHERE id >= ?1 AND id < ?1 || 'g' LIMIT 100")
-                .bind(selector)
-                .fetch_all(&self.reader)
-                .await
-                .map_err(|error| self.failed(error))?;
+        if !may_begin_run(selector) {
+            return choose_run(selector, Vec::new());
         }
-        let selector = selector.to_owned();
-        match found.as_slice() {
-            [] => Err(StoreError::NotFound { kind: "run", selector }),
-            [row] => run_id(row.try_get(0).map_err(|error| self.failed(error))?),
-            many => Err(StoreError::Ambiguous { kind: "run", selector, count: many.len() }),
-        }
+        // A range, so that the index serves it; `g` sorts behind every digit.
+        let rows = query("SELECT id FROM run WHERE id >= $1 AND id < $1 || 'g' LIMIT 100")
+            .bind(selector)
+            .fetch_all(self.reader())
+            .await
+            .map_err(|error| self.failed(error))?;
+        let ids = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>();
+        choose_run(selector, ids.map_err(|error| self.failed(error))?)
     }
 
     pub(crate) async fn set_states(&self, rows: &[StateRow]) -> Result<(), StoreError> {
+        let failed = |error| self.failed(error);
         let mut tx = self.begin().await?;
         for row in rows {
             // Never over a live attempt or a finished run.
-            sqlx::query(
-                "UPDATE run SET state = ?, reason = ?, failures_program = ?, \
-                 failures_infrastructure = ?, failures_without_checkpoint = ? \
-                 WHERE id = ? AND state IN ('queued', 'failed', 'cancelled')",
+            query(
+                "UPDATE run SET state = $1, reason = $2, failures_program = $3, \
+                 failures_infrastructure = $4, failures_without_checkpoint = $5 \
+                 WHERE id = $6 AND state IN ('queued', 'failed', 'cancelled')",
             )
             .bind(row.state.name())
             .bind(&row.reason)
@@ -239,16 +288,16 @@ impl Sqlite {
             .bind(row.failures.infrastructure)
             .bind(row.failures.without_checkpoint)
             .bind(row.run.as_str())
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await
-            .map_err(|error| self.failed(error))?;
+            .map_err(failed)?;
         }
-        tx.commit().await.map_err(|error| self.failed(error))
+        tx.commit().await.map_err(failed)
     }
 
     pub(crate) async fn totals(&self) -> Result<Vec<(RunState, u64)>, StoreError> {
-        let rows = sqlx::query("SELECT state, count(*) FROM run GROUP BY state")
-            .fetch_all(&self.reader)
+        let rows = query("SELECT state, count(*) FROM run GROUP BY state ORDER BY state")
+            .fetch_all(self.reader())
             .await
             .map_err(|error| self.failed(error))?;
         rows.iter()
@@ -260,7 +309,7 @@ impl Sqlite {
             .collect()
     }
 
-    fn run_record(&self, row: &SqliteRow) -> Result<RunRecord, StoreError> {
+    fn run_record(&self, row: &Row) -> Result<RunRecord, StoreError> {
         let failed = |error| self.failed(error);
         let id: String = row.try_get("id").map_err(failed)?;
         let state_text: String = row.try_get("state").map_err(failed)?;
@@ -277,7 +326,7 @@ fn sweep_id(text: String) -> Result<SweepId, StoreError> {
 }
 
 fn read_record(
-    row: &SqliteRow,
+    row: &Row,
     id: RunId,
     state: RunState,
     role: Option<RunRole>,
@@ -286,7 +335,7 @@ fn read_record(
     let class: Option<i64> = row.try_get("latest_class")?;
     let thinned: Option<i64> = row.try_get("thinned")?;
     let optional = |column: &str| -> Result<Option<u64>, sqlx::Error> {
-        Ok(row.try_get::<Option<i64>, _>(column)?.map(count))
+        Ok(row.try_get::<Option<i64>>(column)?.map(count))
     };
     Ok(RunRecord {
         id,
@@ -318,7 +367,7 @@ fn read_record(
     })
 }
 
-fn read_facts(row: &SqliteRow) -> Result<Facts, sqlx::Error> {
+pub(crate) fn read_facts(row: &Row) -> Result<Facts, sqlx::Error> {
     let number = |column: &str| -> Result<u64, sqlx::Error> { Ok(count(row.try_get(column)?)) };
     let seed: String = row.try_get("seed")?;
     Ok(Facts {
@@ -347,5 +396,10 @@ fn read_facts(row: &SqliteRow) -> Result<Facts, sqlx::Error> {
         warmup_steps: number("warmup_steps")?,
         decay: row.try_get("decay")?,
         decay_parameter: row.try_get("decay_parameter")?,
+        parent_run: row.try_get("parent_run")?,
+        parent_step: row.try_get::<Option<i64>>("parent_step")?.map(count),
+        own_tokens: number("own_tokens")?,
+        own_flops: row.try_get("own_flops")?,
+        own_flops_6nd: row.try_get("own_flops_6nd")?,
     })
 }

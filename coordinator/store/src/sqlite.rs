@@ -11,7 +11,7 @@ use std::{
 };
 
 use sqlx::{
-    Row as _, Transaction,
+    ConnectOptions as _, Connection as _, Row as _, Transaction,
     migrate::{MigrateError, Migrator},
     sqlite::{
         SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -19,7 +19,7 @@ use sqlx::{
 };
 use sweep_spec::metric::Metric;
 
-use crate::error::StoreError;
+use crate::{database::metric_no, error::StoreError};
 
 /// All migrations of this version, in order.
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
@@ -94,7 +94,7 @@ impl Sqlite {
             .await
             .and_then(|row| row.try_get::<Option<i64>, _>(0))
             .map_err(|error| StoreError::NotAStore {
-                path: path.to_owned(),
+                store: path.display().to_string(),
                 reason: error.to_string(),
             })?
             .unwrap_or(0);
@@ -103,7 +103,7 @@ impl Sqlite {
             Ok(Self { path: path.to_owned(), writer: reader.clone(), reader, lock: None })
         } else {
             let reason = format!("it is at {last}, this version at {known}");
-            Err(StoreError::Schema { path: path.to_owned(), reason })
+            Err(StoreError::Schema { store: path.display().to_string(), reason })
         }
     }
 
@@ -118,6 +118,48 @@ impl Sqlite {
         }
         self.writer.close().await;
         Ok(())
+    }
+
+    /// Copies the store into a new file, whole as of one moment, while it is written or not.
+    ///
+    /// # Errors
+    /// [`StoreError`]: there is a file already, it cannot be written, or the store is damaged.
+    pub async fn backup(&self, to: &Path) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Backup { path: to.to_owned(), source };
+        let exists = || failed(std::io::ErrorKind::AlreadyExists.into());
+        let mut name = to.as_os_str().to_owned();
+        name.push(".partial");
+        let partial = PathBuf::from(name);
+        let (Some(target), false) = (partial.to_str(), to.exists()) else { return Err(exists()) };
+        if let Err(error) = fs::remove_file(&partial)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(failed(error));
+        }
+        let mut copier = SqliteConnectOptions::new()
+            .filename(&self.path)
+            .create_if_missing(false)
+            .busy_timeout(BUSY_TIMEOUT)
+            .connect()
+            .await
+            .map_err(|error| self.failed(error))?;
+        let copied = sqlx::query("VACUUM INTO $1").bind(target).execute(&mut copier).await;
+        let closed = copier.close().await;
+        if let Err(error) = copied.and(closed) {
+            // What there is of it is no copy.
+            let _ = fs::remove_file(&partial);
+            return Err(match self.failed(error) {
+                StoreError::Full { .. } => failed(std::io::ErrorKind::StorageFull.into()),
+                StoreError::Folder { source, .. } => failed(source),
+                other => other,
+            });
+        }
+        // On the disk before it has its name, and never over another file.
+        File::open(&partial).and_then(|file| file.sync_all()).map_err(failed)?;
+        fs::hard_link(&partial, to).and_then(|()| fs::remove_file(&partial)).map_err(failed)?;
+        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = File::open(folder.unwrap_or(Path::new(".")));
+        folder.and_then(|folder| folder.sync_all()).map_err(failed)
     }
 
     /// A write transaction. It takes the write lock at once: one that starts with a read cannot
@@ -145,6 +187,8 @@ impl Sqlite {
 
     /// Points name their metric by number; the table gives the names.
     async fn name_metrics(&self) -> Result<(), sqlx::Error> {
+        // One commit for all of them: each would wait for the disk.
+        let mut tx = self.writer.begin().await?;
         for &metric in Metric::ALL {
             sqlx::query(
                 "INSERT INTO metric (metric_no, name, unit) VALUES (?, ?, ?) \
@@ -153,25 +197,10 @@ impl Sqlite {
             .bind(metric_no(metric))
             .bind(metric.name())
             .bind(metric.unit())
-            .execute(&self.writer)
+            .execute(&mut *tx)
             .await?;
         }
-        Ok(())
-    }
-}
-
-/// The number of a metric in the store. Never changes for a name: new ones go to the end.
-pub(crate) const fn metric_no(metric: Metric) -> i64 {
-    match metric {
-        Metric::TrainLoss => 1,
-        Metric::ValidationLoss => 2,
-        Metric::ValidationBitsPerByte => 3,
-        Metric::GradientNorm => 4,
-        Metric::LearningRate => 5,
-        Metric::Tokens => 6,
-        Metric::Flops => 7,
-        Metric::TokensPerSecond => 8,
-        Metric::Seconds => 9,
+        tx.commit().await
     }
 }
 
@@ -240,7 +269,7 @@ fn migration_error(path: &Path, error: MigrateError) -> StoreError {
         | MigrateError::VersionMismatch(_)
         | MigrateError::VersionTooOld(..)
         | MigrateError::VersionTooNew(..) => {
-            StoreError::Schema { path: path.to_owned(), reason: error.to_string() }
+            StoreError::Schema { store: path.display().to_string(), reason: error.to_string() }
         }
         MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
             classify(path, source)
@@ -251,7 +280,7 @@ fn migration_error(path: &Path, error: MigrateError) -> StoreError {
 
 /// What an error of SQLite means to a person.
 fn classify(path: &Path, error: sqlx::Error) -> StoreError {
-    let path = path.to_owned();
+    let store = path.display().to_string();
     let code = match &error {
         sqlx::Error::Database(database) => {
             database.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff)
@@ -260,14 +289,16 @@ fn classify(path: &Path, error: sqlx::Error) -> StoreError {
     };
     match code {
         // SQLITE_FULL.
-        Some(13) => StoreError::Full { path },
+        Some(13) => StoreError::Full { store },
+        // SQLITE_BUSY: another process holds the file, a backup for example.
+        Some(5) => StoreError::Away { store, reason: error.to_string() },
         // SQLITE_CORRUPT, SQLITE_NOTADB.
-        Some(11 | 26) => StoreError::NotAStore { path, reason: error.to_string() },
+        Some(11 | 26) => StoreError::NotAStore { store, reason: error.to_string() },
         // SQLITE_PERM, SQLITE_READONLY, SQLITE_CANTOPEN.
         Some(3 | 8 | 14) => StoreError::Folder {
             source: std::io::Error::other(error.to_string()),
-            path: path.parent().map_or_else(|| path.clone(), Path::to_owned),
+            path: path.parent().map_or_else(|| path.to_owned(), Path::to_owned),
         },
-        _ => StoreError::Database { path, source: error },
+        _ => StoreError::Database { store, source: error },
     }
 }

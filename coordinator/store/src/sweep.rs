@@ -1,18 +1,17 @@
 //! Sweeps: handing in, finding, counting.
 
-use sqlx::{Row as _, Transaction, sqlite::SqliteRow};
 use sweep_spec::{attempt::RunState, id::SweepId};
 
 use crate::{
+    database::Database,
     error::StoreError,
     record::{Facts, NewRun, NewSweep, StateCount, Submitted, SweepRecord},
     run::{count, int, role_name, state},
-    sqlite::Sqlite,
+    sql::{Row, Tx, query},
+    trunk::extend,
 };
 
-type Tx = Transaction<'static, sqlx::Sqlite>;
-
-impl Sqlite {
+impl Database {
     pub(crate) async fn submit(&self, sweep: &NewSweep) -> Result<Submitted, StoreError> {
         let mut tx = self.begin().await?;
         let submitted = insert_sweep(&mut tx, sweep).await.map_err(|error| self.failed(error))?;
@@ -25,65 +24,51 @@ impl Sqlite {
         sweep: &SweepId,
         cancelled: bool,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE sweep SET cancelled = ? WHERE id = ?")
+        let failed = |error| self.failed(error);
+        let mut tx = self.begin().await?;
+        query("UPDATE sweep SET cancelled = $1 WHERE id = $2")
             .bind(cancelled)
             .bind(sweep.as_str())
-            .execute(&self.writer)
+            .execute(&mut tx)
             .await
-            .map_err(|error| self.failed(error))?;
-        Ok(())
+            .map_err(failed)?;
+        tx.commit().await.map_err(failed)
     }
 
     pub(crate) async fn sweeps(&self) -> Result<Vec<SweepRecord>, StoreError> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT id, name, submitted_unix_ms, cancelled FROM sweep ORDER BY sweep_no DESC",
         )
-        .fetch_all(&self.reader)
+        .fetch_all(self.reader())
         .await
         .map_err(|error| self.failed(error))?;
         rows.iter().map(|row| self.sweep_record(row)).collect()
     }
 
     pub(crate) async fn find_sweep(&self, selector: &str) -> Result<SweepRecord, StoreError> {
-        let sweeps = self.sweeps().await?;
-        // Latest first, so that a name means the latest sweep of that name.
-        if let Some(found) =
-            sweeps.iter().find(|sweep| sweep.id.as_str() == selector || sweep.name == selector)
-        {
-            return Ok(found.clone());
-        }
-        let matching: Vec<&SweepRecord> = sweeps
-            .iter()
-            .filter(|sweep| !selector.is_empty() && sweep.id.as_str().starts_with(selector))
-            .collect();
-        let selector = selector.to_owned();
-        match matching.as_slice() {
-            [] => Err(StoreError::NotFound { kind: "sweep", selector }),
-            [found] => Ok((*found).clone()),
-            many => Err(StoreError::Ambiguous { kind: "sweep", selector, count: many.len() }),
-        }
+        choose_sweep(&self.sweeps().await?, selector)
     }
 
     pub(crate) async fn recipe(&self, sweep: &SweepId) -> Result<String, StoreError> {
-        sqlx::query("SELECT recipe FROM sweep WHERE id = ?")
+        query("SELECT recipe FROM sweep WHERE id = $1")
             .bind(sweep.as_str())
-            .fetch_one(&self.reader)
+            .fetch_one(self.reader())
             .await
             .and_then(|row| row.try_get(0))
             .map_err(|error| self.failed(error))
     }
 
     pub(crate) async fn counts(&self, sweep: &SweepId) -> Result<Vec<StateCount>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT run.state, count(*) AS runs, total(run.tokens) AS tokens, \
-                 total(run.flops) AS flops, total(run.flops_6nd) AS flops_6nd, \
-                 total((SELECT sum(measured_seconds) FROM attempt \
-                        WHERE attempt.run_no = run.run_no)) AS seconds \
+        let rows = query(
+            "SELECT run.state, count(*) AS runs, CAST(sum(run.own_tokens) AS DOUBLE PRECISION) AS tokens, \
+                 sum(run.own_flops) AS flops, sum(run.own_flops_6nd) AS flops_6nd, \
+                 coalesce(sum((SELECT sum(measured_seconds) FROM attempt \
+                        WHERE attempt.run_no = run.run_no)), 0.0) AS seconds \
              FROM sweep JOIN sweep_run USING (sweep_no) JOIN run USING (run_no) \
-             WHERE sweep.id = ? GROUP BY run.state",
+             WHERE sweep.id = $1 GROUP BY run.state ORDER BY run.state",
         )
         .bind(sweep.as_str())
-        .fetch_all(&self.reader)
+        .fetch_all(self.reader())
         .await
         .map_err(|error| self.failed(error))?;
         rows.iter()
@@ -105,7 +90,7 @@ impl Sqlite {
             .collect()
     }
 
-    fn sweep_record(&self, row: &SqliteRow) -> Result<SweepRecord, StoreError> {
+    fn sweep_record(&self, row: &Row) -> Result<SweepRecord, StoreError> {
         let read = || -> Result<(String, String, i64, bool), sqlx::Error> {
             Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
         };
@@ -116,26 +101,49 @@ impl Sqlite {
     }
 }
 
+/// The sweep of this id, unique beginning of an id, or name. Sweeps come latest first, so that a
+/// name means the latest of that name.
+pub(crate) fn choose_sweep(
+    sweeps: &[SweepRecord],
+    selector: &str,
+) -> Result<SweepRecord, StoreError> {
+    if let Some(found) =
+        sweeps.iter().find(|sweep| sweep.id.as_str() == selector || sweep.name == selector)
+    {
+        return Ok(found.clone());
+    }
+    let matching: Vec<&SweepRecord> = sweeps
+        .iter()
+        .filter(|sweep| !selector.is_empty() && sweep.id.as_str().starts_with(selector))
+        .collect();
+    let selector = selector.to_owned();
+    match matching.as_slice() {
+        [] => Err(StoreError::NotFound { kind: "sweep", selector }),
+        [found] => Ok((*found).clone()),
+        many => Err(StoreError::Ambiguous { kind: "sweep", selector, count: many.len() }),
+    }
+}
+
 async fn insert_sweep(tx: &mut Tx, sweep: &NewSweep) -> Result<Submitted, sqlx::Error> {
     // The recipe of an equal sweep may differ in comments and in its fit: the latest counts.
-    let sweep_no: i64 = sqlx::query(
-        "INSERT INTO sweep (id, name, recipe, submitted_unix_ms) VALUES (?, ?, ?, ?) \
-         ON CONFLICT (id) DO UPDATE SET recipe = excluded.recipe, cancelled = 0 \
+    let sweep_no: i64 = query(
+        "INSERT INTO sweep (id, name, recipe, submitted_unix_ms) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (id) DO UPDATE SET recipe = excluded.recipe, cancelled = FALSE \
          RETURNING sweep_no",
     )
     .bind(sweep.id.as_str())
     .bind(&sweep.name)
     .bind(&sweep.recipe)
     .bind(sweep.unix_ms)
-    .fetch_one(&mut **tx)
+    .fetch_one(&mut *tx)
     .await?
     .try_get(0)?;
     let mut submitted = Submitted::default();
     for (position, new) in (0_i64..).zip(&sweep.runs) {
         let run_no = insert_run(tx, new, &mut submitted).await?;
-        sqlx::query(
+        query(
             "INSERT INTO sweep_run (sweep_no, run_no, position, role, budget_flops, \
-             tokens_requested) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (sweep_no, run_no) DO NOTHING",
+             tokens_requested) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (sweep_no, run_no) DO NOTHING",
         )
         .bind(sweep_no)
         .bind(run_no)
@@ -143,15 +151,15 @@ async fn insert_sweep(tx: &mut Tx, sweep: &NewSweep) -> Result<Submitted, sqlx::
         .bind(role_name(new.role))
         .bind(new.budget_flops)
         .bind(new.tokens_requested)
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
     }
-    let earlier = sqlx::query(
-        "SELECT id FROM sweep WHERE name = ? AND sweep_no <> ? AND cancelled = 0 ORDER BY sweep_no",
+    let earlier = query(
+        "SELECT id FROM sweep WHERE name = $1 AND sweep_no <> $2 AND NOT cancelled ORDER BY sweep_no",
     )
     .bind(&sweep.name)
     .bind(sweep_no)
-    .fetch_all(&mut **tx)
+    .fetch_all(&mut *tx)
     .await?;
     for row in earlier {
         let id: String = row.try_get(0)?;
@@ -170,16 +178,20 @@ async fn insert_run(
 ) -> Result<i64, sqlx::Error> {
     let id = new.run.config.id();
     let json = sweep_spec::hash::canonical_json(&new.run);
-    let known = sqlx::query("SELECT run_no, state FROM run WHERE id = ?")
+    let known = query("SELECT run_no, state, run_json FROM run WHERE id = $1")
         .bind(id.as_str())
-        .fetch_optional(&mut **tx)
+        .fetch_optional(&mut *tx)
         .await?;
     let Some(known) = known else {
         submitted.runs_new += 1;
         return insert_facts(tx, id.as_str(), &json, &Facts::of(&new.run)).await;
     };
     let run_no: i64 = known.try_get(0)?;
-    let state: String = known.try_get(1)?;
+    let mut state: String = known.try_get(1)?;
+    if new.run.config.is_trunk() {
+        let stored: String = known.try_get(2)?;
+        state = extend(tx, run_no, &state, &stored, &new.run).await?;
+    }
     match state.as_str() {
         "finished" | "diverged" => {
             submitted.runs_finished += 1;
@@ -190,18 +202,20 @@ async fn insert_run(
     }
     submitted.runs_known += 1;
     // Where the data lies and how it is evaluated are no part of the identity: the latest counts.
-    sqlx::query("UPDATE run SET run_json = ? WHERE run_no = ? AND state <> 'running'")
-        .bind(&json)
-        .bind(run_no)
-        .execute(&mut **tx)
-        .await?;
-    sqlx::query(
+    if !new.run.config.is_trunk() {
+        query("UPDATE run SET run_json = $1 WHERE run_no = $2 AND state <> 'running'")
+            .bind(&json)
+            .bind(run_no)
+            .execute(&mut *tx)
+            .await?;
+    }
+    query(
         "UPDATE run SET state = 'queued', reason = NULL, failures_program = 0, \
          failures_infrastructure = 0, failures_without_checkpoint = 0 \
-         WHERE run_no = ? AND state = 'cancelled'",
+         WHERE run_no = $1 AND state = 'cancelled'",
     )
     .bind(run_no)
-    .execute(&mut **tx)
+    .execute(&mut *tx)
     .await?;
     Ok(run_no)
 }
@@ -212,12 +226,13 @@ async fn insert_facts(
     json: &str,
     facts: &Facts,
 ) -> Result<i64, sqlx::Error> {
-    sqlx::query(
+    query(
         "INSERT INTO run (id, run_json, family, n_total, n_non_embedding, n_with_head, tokens, \
          unique_tokens, flops, flops_6nd, steps, batch, sequence, width, layers, heads, vocabulary, \
          mlp, seed, data_id, training_revision, learning_rate, base_width, weight_decay, \
-         warmup_steps, decay, decay_parameter) \
-         VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) RETURNING run_no",
+         warmup_steps, decay, decay_parameter, parent_run, parent_step, own_tokens, own_flops, \
+         own_flops_6nd) \
+         VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24,$25,$26,$27,$28,$29,$30,$31,$32) RETURNING run_no",
     )
     .bind(id)
     .bind(json)
@@ -246,7 +261,12 @@ async fn insert_facts(
     .bind(int(facts.warmup_steps))
     .bind(&facts.decay)
     .bind(facts.decay_parameter)
-    .fetch_one(&mut **tx)
+    .bind(&facts.parent_run)
+    .bind(facts.parent_step.map(int))
+    .bind(int(facts.own_tokens))
+    .bind(facts.own_flops)
+    .bind(facts.own_flops_6nd)
+    .fetch_one(&mut *tx)
     .await?
     .try_get(0)
 }

@@ -1,18 +1,16 @@
 //! Workers and their devices.
 
-use sqlx::{Row as _, Transaction, sqlite::SqliteRow};
 use sweep_spec::attempt::Device;
 
 use crate::{
+    database::Database,
     error::StoreError,
     record::WorkerRecord,
     run::{count, int},
-    sqlite::Sqlite,
+    sql::{Row, Tx, query},
 };
 
-type Tx = Transaction<'static, sqlx::Sqlite>;
-
-impl Sqlite {
+impl Database {
     pub(crate) async fn join_worker(
         &self,
         id: &str,
@@ -23,17 +21,17 @@ impl Sqlite {
     ) -> Result<bool, StoreError> {
         let failed = |error| self.failed(error);
         let mut tx = self.begin().await?;
-        let row = sqlx::query(
-            "INSERT INTO worker (id, host, incarnation, joined_unix_ms) VALUES (?, ?, ?, ?) \
+        let row = query(
+            "INSERT INTO worker (id, host, incarnation, joined_unix_ms) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (id) DO UPDATE SET host = excluded.host, \
              incarnation = excluded.incarnation, joined_unix_ms = excluded.joined_unix_ms \
-             WHERE incarnation <= excluded.incarnation RETURNING worker_no",
+             WHERE worker.incarnation <= excluded.incarnation RETURNING worker_no",
         )
         .bind(id)
         .bind(host)
         .bind(int(incarnation))
         .bind(unix_ms)
-        .fetch_optional(&mut *tx)
+        .fetch_optional(&mut tx)
         .await
         .map_err(failed)?;
         let Some(row) = row else { return Ok(false) };
@@ -50,9 +48,9 @@ impl Sqlite {
     ) -> Result<(), StoreError> {
         let failed = |error| self.failed(error);
         let mut tx = self.begin().await?;
-        let row = sqlx::query("SELECT worker_no FROM worker WHERE id = ?")
+        let row = query("SELECT worker_no FROM worker WHERE id = $1")
             .bind(worker)
-            .fetch_one(&mut *tx)
+            .fetch_one(&mut tx)
             .await
             .map_err(failed)?;
         let worker_no = row.try_get(0).map_err(failed)?;
@@ -62,20 +60,20 @@ impl Sqlite {
 
     pub(crate) async fn workers(&self) -> Result<Vec<WorkerRecord>, StoreError> {
         let failed = |error| self.failed(error);
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT worker_no, id, host, incarnation FROM worker ORDER BY joined_unix_ms DESC",
         )
-        .fetch_all(&self.reader)
+        .fetch_all(self.reader())
         .await
         .map_err(failed)?;
         let mut workers = Vec::with_capacity(rows.len());
         for row in &rows {
-            let devices = sqlx::query(
+            let devices = query(
                 "SELECT id, name, backend, memory_bytes, software, refused FROM device \
-                 WHERE worker_no = ? ORDER BY position",
+                 WHERE worker_no = $1 ORDER BY position",
             )
-            .bind(row.try_get::<i64, _>(0).map_err(failed)?)
-            .fetch_all(&self.reader)
+            .bind(row.try_get::<i64>(0).map_err(failed)?)
+            .fetch_all(self.reader())
             .await
             .map_err(failed)?;
             let devices = devices.iter().map(device).collect::<Result<_, _>>().map_err(failed)?;
@@ -90,12 +88,12 @@ impl Sqlite {
     }
 }
 
-fn device(row: &SqliteRow) -> Result<Device, sqlx::Error> {
+fn device(row: &Row) -> Result<Device, sqlx::Error> {
     Ok(Device {
         id: row.try_get(0)?,
         name: row.try_get(1)?,
         backend: row.try_get(2)?,
-        memory_bytes: row.try_get::<Option<i64>, _>(3)?.map(count),
+        memory_bytes: row.try_get::<Option<i64>>(3)?.map(count),
         software: row.try_get(4)?,
         refused: row.try_get(5)?,
     })
@@ -106,14 +104,15 @@ async fn replace_devices(
     worker_no: i64,
     devices: &[Device],
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM device WHERE worker_no = ?")
-        .bind(worker_no)
-        .execute(&mut **tx)
-        .await?;
+    query("DELETE FROM device WHERE worker_no = $1").bind(worker_no).execute(&mut *tx).await?;
     for (position, device) in (0_i64..).zip(devices) {
-        sqlx::query(
-            "INSERT OR REPLACE INTO device (worker_no, id, position, name, backend, memory_bytes, \
-             software, refused) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        query(
+            "INSERT INTO device (worker_no, id, position, name, backend, memory_bytes, \
+             software, refused) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+             ON CONFLICT (worker_no, id) DO UPDATE SET position = excluded.position, \
+             name = excluded.name, backend = excluded.backend, \
+             memory_bytes = excluded.memory_bytes, software = excluded.software, \
+             refused = excluded.refused",
         )
         .bind(worker_no)
         .bind(&device.id)
@@ -123,7 +122,7 @@ async fn replace_devices(
         .bind(device.memory_bytes.map(int))
         .bind(device.software)
         .bind(&device.refused)
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
     }
     Ok(())

@@ -40,10 +40,12 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) async fn start(folder: &Path) -> Self {
-        let config = Config {
-            store: format!("sqlite:{}", folder.join("sweep.db").display()),
-            state: folder.join("state"),
-        };
+        Self::start_on(folder, format!("sqlite:{}", folder.join("sweep.db").display())).await
+    }
+
+    /// Starts one on this store.
+    pub(crate) async fn start_on(folder: &Path, store: String) -> Self {
+        let config = Config { store, state: folder.join("state") };
         let listener = coordinator::bind("127.0.0.1:0").await.unwrap();
         let coordinator = Coordinator::prepare(config.clone(), listener).await.unwrap();
         let access = Access::read(&coordinator.access_file()).unwrap();
@@ -56,6 +58,11 @@ impl Served {
 
     pub(crate) async fn connect(&self) -> Connection {
         Connection::open(&self.access).await.unwrap()
+    }
+
+    /// Waits until it ends by itself; gives how.
+    pub(crate) async fn ended(self) -> Result<(), coordinator::CoordinatorError> {
+        timeout(PATIENCE, self.task).await.unwrap().unwrap()
     }
 
     pub(crate) async fn stop(self) {
@@ -79,6 +86,7 @@ fn run(width: u32, steps: u64) -> Run {
                 heads: width / 16,
                 sequence: 64,
                 mlp: Mlp::Relu2,
+                token_shift: false,
             }),
             data: data(),
             batch: 16,
@@ -99,6 +107,7 @@ fn run(width: u32, steps: u64) -> Run {
             },
             seed: u64::MAX,
             parent: None,
+            mixture: Vec::new(),
         },
         source: DataSource::Synthetic(Synthetic {
             vocabulary: 256,
@@ -116,8 +125,10 @@ fn run(width: u32, steps: u64) -> Run {
             train_documents: 10,
             validation_documents: 1,
             entropy: Some(2.0),
+            image: None,
         },
-        evaluation: Evaluation { tokens: 1000, times: 3 },
+        evaluation: Evaluation { tokens: 1000, times: 3, sampling: None, tasks: Vec::new() },
+        forks: Vec::new(),
     }
 }
 
@@ -307,13 +318,19 @@ impl FakeWorker {
     }
 
     pub(crate) async fn report(&mut self, batches: Vec<v1::PointBatch>) -> Vec<v1::PointAck> {
-        let mut stream =
-            self.work.report_points(tokio_stream::iter(batches)).await.unwrap().into_inner();
+        self.try_report(batches).await.unwrap()
+    }
+
+    pub(crate) async fn try_report(
+        &mut self,
+        batches: Vec<v1::PointBatch>,
+    ) -> Result<Vec<v1::PointAck>, Status> {
+        let mut stream = self.work.report_points(tokio_stream::iter(batches)).await?.into_inner();
         let mut acks = Vec::new();
-        while let Some(ack) = timeout(PATIENCE, stream.message()).await.unwrap().unwrap() {
+        while let Some(ack) = timeout(PATIENCE, stream.message()).await.unwrap()? {
             acks.push(ack);
         }
-        acks
+        Ok(acks)
     }
 
     pub(crate) async fn checkpoint(

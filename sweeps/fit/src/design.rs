@@ -11,16 +11,17 @@ use crate::{
     observation::Observation,
     statistics::{count, mean, median},
     warning::{Warning, WarningCode},
+    weighting::repeated,
 };
 
 /// Rows that a message names before it counts the rest.
 const NAMED: usize = 10;
 
 /// Everything that a direct fit's table gives cause to doubt.
-pub(crate) fn doubts(fit: &mut Fit, table: &Table, options: &Options) {
+pub(crate) fn doubts(fit: &mut Fit, table: &Table<'_>, options: &Options) {
     let rows = &table.fitted;
     let found = [
-        outliers(fit),
+        outliers(fit, options),
         collinear(fit.law, rows),
         short_range(fit, rows),
         few_observations(fit.law, rows),
@@ -36,7 +37,7 @@ pub(crate) fn doubts(fit: &mut Fit, table: &Table, options: &Options) {
 }
 
 /// A budget far beyond the data.
-pub(crate) fn extrapolation(warnings: &mut Vec<Warning>, table: &Table, budgets: &[f64]) {
+pub(crate) fn extrapolation(warnings: &mut Vec<Warning>, table: &Table<'_>, budgets: &[f64]) {
     let Some(largest) = table.fitted.iter().filter_map(Observation::compute).reduce(f64::max)
     else {
         return;
@@ -53,12 +54,17 @@ pub(crate) fn extrapolation(warnings: &mut Vec<Warning>, table: &Table, budgets:
     }
 }
 
-fn outliers(fit: &Fit) -> Option<Warning> {
-    let used: Vec<&FittedPoint> = fit.points.iter().filter(|p| !p.held_out).collect();
+/// The log residual beyond which an observation is an outlier: 6 robust sigma and 1 %.
+pub(crate) fn outlier_threshold(used: &[&FittedPoint]) -> f64 {
     let centre = median(used.iter().map(|p| p.log_residual).collect());
     let spread =
         1.4826 * median(used.iter().map(|p| (p.log_residual - centre).abs()).collect::<Vec<f64>>());
-    let threshold = (6.0 * spread).max(0.01);
+    (6.0 * spread).max(0.01)
+}
+
+fn outliers(fit: &Fit, options: &Options) -> Option<Warning> {
+    let used: Vec<&FittedPoint> = fit.points.iter().filter(|p| !p.held_out).collect();
+    let threshold = outlier_threshold(&used);
     let is_outlier = |p: &FittedPoint| p.log_residual.abs() > threshold;
     let places: Vec<String> = used
         .iter()
@@ -72,13 +78,15 @@ fn outliers(fit: &Fit) -> Option<Warning> {
     let kept: Vec<Observation> =
         used.iter().filter(|p| !is_outlier(p)).map(|p| p.observation.clone()).collect();
     let names = fit.law.parameters();
-    let without = (kept.len() >= names.len()).then(|| refit(&kept, fit)).flatten().map_or_else(
-        || String::from("too few observations are left to fit without them"),
-        |values| {
-            let pairs = names.iter().zip(values).map(|(name, value)| format!("{name} {value:.5e}"));
-            format!("without them {}", pairs.collect::<Vec<_>>().join(", "))
-        },
-    );
+    let without =
+        (kept.len() >= names.len()).then(|| refit(&kept, fit, options)).flatten().map_or_else(
+            || String::from("too few observations are left to fit without them"),
+            |values| {
+                let pairs =
+                    names.iter().zip(values).map(|(name, value)| format!("{name} {value:.5e}"));
+                format!("without them {}", pairs.collect::<Vec<_>>().join(", "))
+            },
+        );
     Some(Warning::new(
         WarningCode::Outliers,
         format!(
@@ -238,29 +246,10 @@ fn far_from_frontier(law: Law, rows: &[Observation]) -> Option<Warning> {
 }
 
 fn duplicates(law: Law, rows: &[Observation]) -> Option<Warning> {
-    let mut seen: BTreeMap<(u64, u64, u64), Vec<f64>> = BTreeMap::new();
-    for row in rows {
-        // The same sizes over other unique tokens are another training.
-        let unique = row.unique.map_or(0, f64::to_bits);
-        let key = if law.one_variable() {
-            (row.single()?.to_bits(), 0, unique)
-        } else {
-            (row.n?.to_bits(), row.tokens()?.to_bits(), unique)
-        };
-        seen.entry(key).or_default().push(row.loss);
-    }
-    let spreads: Vec<(usize, f64)> = seen
-        .values()
-        .filter(|losses| losses.iter().any(|loss| *loss != losses[0]))
-        .map(|losses| {
-            let centre = mean(losses);
-            (losses.len() - 1, losses.iter().map(|l| (l / centre - 1.0).powi(2)).sum())
-        })
-        .collect();
-    let degrees: usize = spreads.iter().map(|(degrees, _)| degrees).sum();
+    let spreads = repeated(law, rows);
+    let degrees: usize = spreads.iter().map(|size| size.degrees).sum();
     (degrees > 0).then(|| {
-        let noise =
-            (spreads.iter().map(|(_, squares)| squares).sum::<f64>() / count(degrees)).sqrt();
+        let noise = (spreads.iter().map(|size| size.squares).sum::<f64>() / count(degrees)).sqrt();
         Warning::new(
             WarningCode::Duplicates,
             format!(
@@ -274,7 +263,7 @@ fn duplicates(law: Law, rows: &[Observation]) -> Option<Warning> {
 }
 
 fn repeated_data(law: Law, rows: &[Observation]) -> Option<Warning> {
-    if law == Law::Repeat {
+    if law.needs_unique() {
         return None;
     }
     let repeated = rows
@@ -313,3 +302,6 @@ fn unit_mismatch(rows: &[Observation]) -> Option<Warning> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,26 +1,35 @@
 //! `fit`: from observations and options to a fit, in the order of the contract: row checks, the
 //! highest dropped, the top held out, then the method.
 
+use std::borrow::Cow;
+
 use crate::{
     bootstrap::{self, Resampled},
-    certificate, design,
-    envelope::envelope,
+    certificate, design, envelope,
     error::FitError,
     fit::{Allocation, Certificate, Estimate, Exponents, Fit, FittedPoint, HeldOut, Parameter},
     formula::{Centre, Formula, Point, with_formula},
+    interval::Intervals,
     isoflop,
     law::Law,
     objective::Objective,
     observation::{Observation, check_rows},
     profile,
-    projection::valleys_searched,
     solver::{Problem, Solution, absolute},
     statistics::{count, mean, quantile},
     warning::{Warning, WarningCode},
+    weighting::{Weighting, weights},
 };
 
 /// Resampled fits of one call: interval ends settle near 2000.
 pub const MAX_REPLICATES: usize = 20_000;
+
+/// Observations of one fit: a million take about half a gigabyte and some minutes. A law has a
+/// dozen constants at most, and a thousandth of the rows says as much about them.
+pub const MAX_OBSERVATIONS: usize = 500_000;
+
+/// Random starts of one call: minutes on a long table.
+pub const MAX_STARTS: usize = 100_000;
 
 /// How compute-optimal sizes are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +50,8 @@ pub struct Options {
     pub law: Law,
     /// What is minimised, under the direct method.
     pub objective: Objective,
+    /// How observations are weighted, under the direct method.
+    pub weighting: Weighting,
     /// How.
     pub method: Method,
     /// How many observations of highest loss to leave out.
@@ -49,17 +60,27 @@ pub struct Options {
     pub hold_out_top: Option<f64>,
     /// Resampled fits; 0 for no intervals.
     pub bootstrap: usize,
+    /// How intervals are made.
+    pub intervals: Intervals,
     /// Seed of the resampling.
     pub seed: u64,
     /// Budgets in FLOPs whose optimum is wanted.
     pub budgets: Vec<f64>,
+    /// Descents from this many random starts on top of the law's own: the brute force that the grid
+    /// of starts replaces, to check it by.
+    pub starts: usize,
+    /// Search a grid for the certificate of a law whose starts are none (Kaplan, coupled, repeat,
+    /// broken): up to a few seconds.
+    pub certify: bool,
     /// A column names the runs, but was not mapped as the group.
     pub ungrouped_column: Option<String>,
 }
 
 /// The rows of a fit after dropping and holding out.
-pub(crate) struct Table {
-    pub(crate) fitted: Vec<Observation>,
+///
+/// Rows are borrowed where all are fitted: a long table is the largest thing in memory.
+pub(crate) struct Table<'a> {
+    pub(crate) fitted: Cow<'a, [Observation]>,
     pub(crate) held: Vec<Observation>,
     pub(crate) dropped: usize,
 }
@@ -74,7 +95,7 @@ pub fn fit(observations: &[Observation], options: &Options) -> Result<Fit, FitEr
     let mut fit = match options.method {
         Method::Direct => direct(&table, options)?,
         Method::Isoflop => isoflop::fit(&table)?,
-        Method::Envelope => envelope(&table)?,
+        Method::Envelope => envelope::fit(&table)?,
     };
     fit.n_dropped = table.dropped;
     fit.optimum =
@@ -96,6 +117,9 @@ fn check_options(options: &Options) -> Result<(), FitError> {
     if let Some(delta) = options.objective.delta().filter(|d| !(d.is_finite() && *d > 0.0)) {
         return bad("--delta", delta.to_string(), "give a number above 0");
     }
+    if let Some(over) = options.objective.over().filter(|over| !(over.is_finite() && *over > 0.0)) {
+        return bad("the multiple of an overestimate", over.to_string(), "give a number above 0");
+    }
     if let Some(share) = options.hold_out_top.filter(|q| !(*q > 0.0 && *q < 1.0)) {
         return bad("--hold-out-top", share.to_string(), "give a share between 0 and 1");
     }
@@ -114,15 +138,21 @@ fn check_options(options: &Options) -> Result<(), FitError> {
             "only --method direct predicts losses",
         );
     }
+    if options.starts > MAX_STARTS {
+        return bad("--starts", options.starts.to_string(), "give at most 100000 starts");
+    }
     if let Some(budget) = options.budgets.iter().find(|c| !(c.is_finite() && **c > 0.0)) {
         return bad("--budget", budget.to_string(), "give a number of FLOPs above 0");
     }
     Ok(())
 }
 
-fn prepare(observations: &[Observation], options: &Options) -> Result<Table, FitError> {
+fn prepare<'a>(observations: &'a [Observation], options: &Options) -> Result<Table<'a>, FitError> {
     if observations.is_empty() {
         return Err(FitError::Empty);
+    }
+    if observations.len() > MAX_OBSERVATIONS {
+        return Err(FitError::TooMany { rows: observations.len(), limit: MAX_OBSERVATIONS });
     }
     check_rows(observations)?;
     let law = (options.method == Method::Direct).then_some(options.law);
@@ -138,14 +168,14 @@ fn prepare(observations: &[Observation], options: &Options) -> Result<Table, Fit
     // Budgets tie up to rounding: what is at the threshold within 1e-9 is kept.
     let threshold = quantile(&scales, 1.0 - share) * (1.0 + 1e-9);
     let (fitted, held): (Vec<_>, Vec<_>) =
-        fitted.into_iter().partition(|row| scale(row) <= threshold);
+        fitted.into_owned().into_iter().partition(|row| scale(row) <= threshold);
     if held.is_empty() {
         return Err(FitError::NothingLeft(format!(
             "--hold-out-top {share} holds nothing out of {} observations; hint: give a larger share",
             fitted.len()
         )));
     }
-    Ok(Table { fitted, held, dropped })
+    Ok(Table { fitted: fitted.into(), held, dropped })
 }
 
 fn check_axes(
@@ -167,7 +197,7 @@ fn check_axes(
     if observations.iter().any(|row| row.n.is_none() || row.tokens().is_none()) {
         return missing("N, and D or C");
     }
-    if law == Some(Law::Repeat) && observations.iter().any(|row| row.unique.is_none()) {
+    if law.is_some_and(Law::needs_unique) && observations.iter().any(|row| row.unique.is_none()) {
         return missing("the unique tokens U (unique=COLUMN)");
     }
     if method == Method::Envelope && observations.iter().any(|row| row.group.is_none()) {
@@ -179,7 +209,10 @@ fn check_axes(
 fn without_highest(
     observations: &[Observation],
     drop: usize,
-) -> Result<Vec<Observation>, FitError> {
+) -> Result<Cow<'_, [Observation]>, FitError> {
+    if drop == 0 {
+        return Ok(observations.into());
+    }
     if drop >= observations.len() {
         return Err(FitError::NothingLeft(format!(
             "--drop-highest {drop} leaves nothing of {} observations; hint: drop fewer",
@@ -199,23 +232,61 @@ pub(crate) struct Found {
     pub(crate) certificate: Option<Certificate>,
     pub(crate) resampled: Option<Resampled>,
     pub(crate) flat: Vec<profile::Flat>,
+    /// Profile intervals of the parameters and of the exponent a, where they were asked for.
+    pub(crate) profiled: Option<Profiled>,
     /// Place of a floor that sits on its bound.
     pub(crate) floor_at_zero: bool,
 }
 
-fn direct(table: &Table, options: &Options) -> Result<Fit, FitError> {
+/// Profile intervals.
+pub(crate) struct Profiled {
+    params: Vec<Option<[f64; 2]>>,
+    exponent: Option<[f64; 2]>,
+}
+
+impl Profiled {
+    fn of<const P: usize, F: Formula<P>>(
+        problem: &Problem<'_>,
+        formula: &F,
+        best: &Solution<P>,
+        centre: Centre,
+        law: Law,
+    ) -> Self {
+        let shortages = match law {
+            Law::Separable | Law::Repeat | Law::Coupled => Some([3, 4]),
+            Law::Kaplan => Some([2, 3]),
+            _ => None,
+        };
+        Self {
+            params: profile::intervals(problem, formula, best, centre),
+            exponent: shortages
+                .and_then(|of| profile::exponent_interval(problem, formula, best, centre, of)),
+        }
+    }
+
+    /// Puts the intervals in place of those of resampling.
+    fn apply(&self, params: &mut [Parameter], exponents: Option<&mut Exponents>) {
+        for (parameter, interval) in params.iter_mut().zip(&self.params) {
+            parameter.estimate.ci95 = *interval;
+        }
+        if let Some(exponents) = exponents {
+            exponents.a.ci95 = self.exponent;
+            exponents.b.ci95 = self.exponent.map(|[low, high]| [1.0 - high, 1.0 - low]);
+        }
+    }
+}
+
+fn direct(table: &Table<'_>, options: &Options) -> Result<Fit, FitError> {
     let law = options.law;
     refuse_degenerate(table, options)?;
     let found = with_formula!(law, formula => run(formula, &table.fitted, options))?;
-    let Found { values, certificate, resampled, flat, floor_at_zero } = found;
+    let Found { values, certificate, resampled, flat, profiled, floor_at_zero } = found;
     let points = predictions(law, &values, table)?;
-    let objective_value = points
-        .iter()
-        .filter(|p| !p.held_out)
-        .map(|p| {
-            options.objective.cost(options.objective.residual(p.predicted, p.observation.loss))
-        })
-        .sum();
+    let weights = weights(law, &table.fitted, options.weighting, options.objective.is_log())?;
+    let cost = |(p, weight): (&FittedPoint, f64)| {
+        weight * options.objective.cost(options.objective.residual(p.predicted, p.observation.loss))
+    };
+    let objective_value = points.iter().filter(|p| !p.held_out).zip(weights).map(cost).sum();
     let held_out = held_out(&points);
     let mut fit = Fit {
         method: Method::Direct,
@@ -231,23 +302,27 @@ fn direct(table: &Table, options: &Options) -> Result<Fit, FitError> {
         n_points: table.fitted.len(),
         n_dropped: table.dropped,
         points,
+        resampling: resampled.as_ref().map(|r| r.of),
         replicates: resampled.map(|r| r.replicates).unwrap_or_default(),
         isoflop: None,
     };
+    if let Some(profiled) = profiled {
+        profiled.apply(&mut fit.params, fit.exponents.as_mut());
+    }
     if floor_at_zero {
         fit.warnings.push(Warning::new(
             WarningCode::FloorAtZero,
             "E is 0: the data shows no floor; hint: fit over a wider range, or pin a known floor",
         ));
     }
-    fit.warnings.extend(flat.into_iter().map(|flat| flat.warning(law)));
+    fit.warnings.extend(flat.into_iter().map(|flat| flat.warning(law.parameters())));
     certificate::doubts(&mut fit);
     design::doubts(&mut fit, table, options);
     Ok(fit)
 }
 
 /// Tables over which a law means nothing, whatever its constants.
-fn refuse_degenerate(table: &Table, options: &Options) -> Result<(), FitError> {
+fn refuse_degenerate(table: &Table<'_>, options: &Options) -> Result<(), FitError> {
     let (law, rows) = (options.law, &table.fitted);
     let needed = law.parameters().len();
     if rows.len() < needed {
@@ -276,14 +351,24 @@ fn refuse_degenerate(table: &Table, options: &Options) -> Result<(), FitError> {
     Ok(())
 }
 
-/// The centre of some rows under a law.
-fn centre_of(law: Law, rows: &[Observation], log: bool) -> (Centre, Vec<Point>) {
+/// The centre of some rows under a law, and the rows as points with their weights.
+fn centre_of(
+    law: Law,
+    rows: &[Observation],
+    log: bool,
+    weighting: Weighting,
+) -> Result<(Centre, Vec<Point>), FitError> {
     let absolute: Vec<Point> =
         rows.iter().filter_map(|row| Point::of(law, row, Centre::default(), log)).collect();
     let middle = |pick: fn(&Point) -> f64| mean(&absolute.iter().map(pick).collect::<Vec<f64>>());
     let centre = Centre { x: middle(|p| p.x), y: middle(|p| p.y) };
-    let points = rows.iter().filter_map(|row| Point::of(law, row, centre, log)).collect();
-    (centre, points)
+    let mut points: Vec<Point> =
+        rows.iter().filter_map(|row| Point::of(law, row, centre, log)).collect();
+    let weights = weights(law, rows, weighting, log)?;
+    for (index, (point, weight)) in points.iter_mut().zip(weights).enumerate() {
+        (point.index, point.weight) = (index, weight);
+    }
+    Ok((centre, points))
 }
 
 /// The part of a fit that knows the number of parameters.
@@ -293,38 +378,57 @@ fn run<const P: usize, F: Formula<P>>(
     options: &Options,
 ) -> Result<Found, FitError> {
     let law = options.law;
-    let (centre, points) = centre_of(law, rows, options.objective.is_log());
+    let (centre, points) = centre_of(law, rows, options.objective.is_log(), options.weighting)?;
     let problem = Problem::new(&points, options.objective);
     let starts = formula.starts(&points, options.objective);
     let solutions = problem.best_of(formula, &starts);
-    let Some(&smooth) = solutions.first() else {
+    let Some(&(mut smooth)) = solutions.first() else {
         return Err(FitError::NoMinimum { law, points: rows.len() });
     };
+    if let Some(lower) = problem.scattered(formula, &smooth, options.starts, options.seed) {
+        smooth = lower;
+    }
+    let asked = certificate::Asked {
+        law,
+        objective: options.objective,
+        centre,
+        rows,
+        on_demand: options.certify,
+    };
+    let certificate = certificate::certify(&problem, formula, &mut smooth, &asked);
     let is_l1 = options.objective == Objective::L1Log;
     let best = if is_l1 { absolute(&problem, formula, smooth) } else { smooth };
     let values = formula.natural(&best.theta, centre);
     if values.iter().any(|v| !v.is_finite()) {
         return Err(FitError::NoMinimum { law, points: rows.len() });
     }
-    let certificate =
-        valleys_searched(law).then(|| certificate::certify(&problem, formula, &smooth, centre));
     let resampled = (options.bootstrap > 0).then(|| {
-        let task = bootstrap::Task { problem, is_l1, centre, seed: options.seed };
+        let task = bootstrap::Task {
+            problem,
+            is_l1,
+            centre,
+            seed: options.seed,
+            intervals: options.intervals,
+        };
         bootstrap::resample(&task, formula, &best, rows, options.bootstrap)
     });
+    let profiled = (options.intervals == Intervals::Profile)
+        .then(|| Profiled::of(&problem, formula, &smooth, centre, law));
     let flat = profile::flat_directions(&problem, formula, &smooth, centre);
     let floor_at_zero = formula.floor().is_some_and(|floor| !best.free[floor]);
-    Ok(Found { values: values.to_vec(), certificate, resampled, flat, floor_at_zero })
+    Ok(Found { values: values.to_vec(), certificate, resampled, flat, profiled, floor_at_zero })
 }
 
 /// The constants of a law over some rows, from a warm start: for results without outliers.
-pub(crate) fn refit(rows: &[Observation], fit: &Fit) -> Option<Vec<f64>> {
+pub(crate) fn refit(rows: &[Observation], fit: &Fit, options: &Options) -> Option<Vec<f64>> {
     fn from<const P: usize, F: Formula<P>>(
         formula: &F,
         rows: &[Observation],
         fit: &Fit,
+        options: &Options,
     ) -> Option<Vec<f64>> {
-        let (centre, points) = centre_of(fit.law, rows, fit.objective.is_log());
+        let (centre, points) =
+            centre_of(fit.law, rows, fit.objective.is_log(), options.weighting).ok()?;
         let problem = Problem::new(&points, fit.objective);
         let values: [f64; P] = fit.values().try_into().ok()?;
         let found: Solution<P> = problem.finish(formula, formula.working(&values, centre));
@@ -335,10 +439,10 @@ pub(crate) fn refit(rows: &[Observation], fit: &Fit) -> Option<Vec<f64>> {
         };
         Some(formula.natural(&best.theta, centre).to_vec())
     }
-    with_formula!(fit.law, formula => from(formula, rows, fit))
+    with_formula!(fit.law, formula => from(formula, rows, fit, options))
 }
 
-fn predictions(law: Law, values: &[f64], table: &Table) -> Result<Vec<FittedPoint>, FitError> {
+fn predictions(law: Law, values: &[f64], table: &Table<'_>) -> Result<Vec<FittedPoint>, FitError> {
     let rows = table.fitted.iter().map(|row| (row, false));
     rows.chain(table.held.iter().map(|row| (row, true)))
         .map(|(row, held_out)| {

@@ -23,8 +23,19 @@ pub enum FitError {
         /// The observations that are left after dropping and holding out.
         points: usize,
     },
+    /// More observations than memory is promised for.
+    #[error(
+        "{rows} observations are more than {limit}; hint: keep every tenth checkpoint, or one in a \
+         thousand: a law has a dozen constants at most"
+    )]
+    TooMany {
+        /// Observations given.
+        rows: usize,
+        /// The most that are taken.
+        limit: usize,
+    },
     /// Rows with a value that no law can use.
-    #[error("{}; hint: every N, D, C, U and loss must be a finite number above 0", .0.join("; "))]
+    #[error("{}; hint: every N, D, C, U, noise and loss must be a finite number above 0", .0.join("; "))]
     BadRows(Vec<String>),
     /// A column that the law needs is not there.
     #[error("the law {law} needs {needed}; hint: map it with --map")]
@@ -54,6 +65,20 @@ pub enum FitError {
         /// What is allowed.
         allowed: &'static str,
     },
+    /// Weights by seed noise, and nothing that tells the noise.
+    #[error(
+        "weights by seed noise: {given} of {rows} observations have a noise and {repeated} sizes \
+         were trained more than once; hint: map a noise column for every row, or train 3 or more \
+         sizes under several seeds"
+    )]
+    NoSeedNoise {
+        /// Observations with a noise of their own.
+        given: usize,
+        /// Observations.
+        rows: usize,
+        /// Sizes trained more than once.
+        repeated: usize,
+    },
     /// More asked of an option than the data has.
     #[error("{0}")]
     NothingLeft(String),
@@ -68,6 +93,23 @@ pub enum FitError {
         /// Observations.
         points: usize,
     },
+    /// No start led to finite constants of a curve law.
+    #[error(
+        "no start of the {law} law led to a finite minimum over {points} losses; hint: look at the \
+         spread of the rates and the losses"
+    )]
+    NoCurveMinimum {
+        /// The law.
+        law: &'static str,
+        /// Losses fitted.
+        points: usize,
+    },
+    /// Rates or losses of a curve that no law can use, by curve and step.
+    #[error("{}; hint: a rate is a number not below 0, a loss a number above 0, and both have a step", .0.join("; "))]
+    BadCurves(Vec<String>),
+    /// Bins of confidence that no predictions give.
+    #[error("calibration: {0}; hint: bins hold a count, those right, and a mean confidence")]
+    Calibration(String),
     /// Budgets or curves that give no optimum.
     #[error("{0}")]
     NoOptimum(String),

@@ -3,13 +3,14 @@
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
+    bootstrap::Resampling,
     direct::Method,
     isoflop::Isoflop,
     law::Law,
     line::LogLine,
     objective::Objective,
     observation::Observation,
-    statistics::{count, interval_95},
+    statistics::{count, normal_quantile, student},
     warning::{Warning, WarningCode},
 };
 
@@ -76,7 +77,7 @@ pub struct HeldOut {
 }
 
 /// What the profile over the nonlinear parameters proved.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Certificate {
     /// No lower minimum was found, and the best lies inside the grid.
     pub global: bool,
@@ -84,6 +85,42 @@ pub struct Certificate {
     pub resolution: f64,
     /// Of the Gauss-Newton matrix with unit diagonal; absent where a parameter sits on its bound.
     pub condition_number: Option<f64>,
+    /// The flattest directions, the flattest first; none where the minimum is round or on a bound.
+    pub directions: Vec<Direction>,
+}
+
+/// A direction in which the objective hardly rises.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Direction {
+    /// Of the Gauss-Newton matrix with unit diagonal; 1 where nothing trades against anything.
+    pub eigenvalue: f64,
+    /// What moves together: each parameter (`ln A` where its logarithm moves) with its share, the
+    /// largest 1.
+    #[serde(serialize_with = "pairs")]
+    pub along: Vec<(String, f64)>,
+    /// The run, no dearer than the dearest so far, after which the standard error along this
+    /// direction is least.
+    pub run: Option<NextRun>,
+}
+
+/// A run that would help.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct NextRun {
+    /// Parameters; absent for a law of D or C alone.
+    #[serde(rename = "N")]
+    pub n: Option<f64>,
+    /// Tokens; absent for a law of N or C alone.
+    #[serde(rename = "D")]
+    pub d: Option<f64>,
+    /// FLOPs; absent for a law of N or D alone.
+    #[serde(rename = "C")]
+    pub flops: Option<f64>,
+    /// Standard error along the direction after it, over that before.
+    pub shrinks_to: f64,
+}
+
+fn pairs<S: Serializer>(along: &[(String, f64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(along.iter().map(|(name, share)| (name, share)))
 }
 
 /// An observation beside its prediction.
@@ -148,6 +185,8 @@ pub struct Fit {
     pub points: Vec<FittedPoint>,
     /// Parameters of the resampled fits, in the order of `params`; empty without resampling.
     pub replicates: Vec<Vec<f64>>,
+    /// What was resampled; absent without resampling.
+    pub resampling: Option<Resampling>,
     /// Budgets and their parabolas, under the isoFLOP method.
     pub isoflop: Option<Isoflop>,
 }
@@ -222,27 +261,46 @@ impl Fit {
     #[must_use]
     pub fn forecast(&self, n: f64, d: f64) -> Option<Forecast> {
         let loss = self.predict(n, d)?;
-        let sizes = Observation::new(n, d, 1.0);
-        let drawn: Vec<f64> = self
-            .replicates
-            .iter()
-            .filter_map(|values| self.law.loss(values, &sizes))
-            .filter(|loss| loss.is_finite())
-            .collect();
-        // Residuals are narrower than the noise by the degrees of freedom that the fit took.
-        let freedom = self.n_points.saturating_sub(self.params.len()).max(1);
-        let widen = (count(self.n_points) / count(freedom)).sqrt();
+        let drawn = self.drawn(&Observation::new(n, d, 1.0));
+        let Some(resampling) = self.resampling.filter(|_| drawn.len() > 1) else {
+            return Some(Forecast { n, d, loss, ci95: None, run95: None });
+        };
+        let run95 = self.scattered(&drawn).map(|scattered| resampling.interval(scattered, loss));
+        Some(Forecast { n, d, loss, ci95: Some(resampling.interval(drawn, loss)), run95 })
+    }
+
+    /// The law's loss at some sizes under each replicate.
+    pub(crate) fn drawn(&self, sizes: &Observation) -> Vec<f64> {
+        let losses = self.replicates.iter().filter_map(|values| self.law.loss(values, sizes));
+        losses.filter(|loss| loss.is_finite() && *loss > 0.0).collect()
+    }
+
+    /// Losses of new runs: each replicate's, times the scatter of the observations.
+    fn scattered(&self, drawn: &[f64]) -> Option<Vec<f64>> {
         let residuals: Vec<f64> =
-            self.points.iter().filter(|p| !p.held_out).map(|p| widen * p.log_residual).collect();
+            self.points.iter().filter(|p| !p.held_out).map(|p| p.log_residual).collect();
+        if residuals.is_empty() {
+            return None;
+        }
+        // Residuals are narrower than the noise by the degrees of freedom that the fit took.
+        let degrees = self.n_points.saturating_sub(self.params.len()).max(1);
+        let noise: Vec<f64> = if degrees < SHAPE {
+            let sigma = (residuals.iter().map(|r| r * r).sum::<f64>() / count(degrees)).sqrt();
+            // Too few to tell a shape: quantiles of Student's t.
+            let share = |i: usize| (count(i) + 0.5) / count(QUANTILES);
+            (0..QUANTILES).map(|i| sigma * student(normal_quantile(share(i)), degrees)).collect()
+        } else {
+            let widen = (count(self.n_points) / count(degrees)).sqrt();
+            residuals.iter().map(|r| widen * r).collect()
+        };
         // Replicate i meets residual i, i + 1, ...: every pair of a fixed stride, no draw needed.
-        let scattered = drawn.iter().enumerate().flat_map(|(i, loss)| {
-            let residuals = &residuals;
-            (0..PAIRS).map(move |k| loss * (-residuals[(i + k * STRIDE) % residuals.len()]).exp())
-        });
-        let usable = !residuals.is_empty() && drawn.len() > 1;
-        let run95 = usable.then(|| interval_95(scattered.collect()));
-        let ci95 = usable.then(|| interval_95(drawn.clone()));
-        Some(Forecast { n, d, loss, ci95, run95 })
+        let pairs = |(i, loss): (usize, &f64)| {
+            let (noise, loss) = (&noise, *loss);
+            (0..PAIRS)
+                .map(move |k| loss * (-noise[(i + k * STRIDE) % noise.len()]).exp())
+                .collect::<Vec<f64>>()
+        };
+        Some(drawn.iter().enumerate().flat_map(pairs).collect())
     }
 
     /// Whether a warning of this kind was raised.
@@ -255,6 +313,10 @@ impl Fit {
 /// Residuals that each replicate meets in a forecast: enough that the interval's ends no longer
 /// depend on which.
 const PAIRS: usize = 8;
+/// Degrees of freedom below which residuals do not tell the shape of the noise.
+const SHAPE: usize = 24;
+/// Quantiles that stand for its shape then; no multiple of the stride.
+const QUANTILES: usize = 101;
 /// A prime, so that the residuals met do not follow the order of the table.
 const STRIDE: usize = 37;
 
@@ -271,7 +333,7 @@ struct Document<'a> {
     exponents: Option<Exponents>,
     optimum: &'a [Allocation],
     held_out: Option<HeldOut>,
-    certificate: Option<Certificate>,
+    certificate: Option<&'a Certificate>,
     warnings: &'a [Warning],
 }
 
@@ -279,6 +341,8 @@ struct Document<'a> {
 struct Goal {
     name: &'static str,
     delta: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    over: Option<f64>,
     value: f64,
 }
 
@@ -300,13 +364,14 @@ impl Serialize for Fit {
             objective: Goal {
                 name: self.objective.name(),
                 delta: self.objective.delta(),
+                over: self.objective.over(),
                 value: self.objective_value,
             },
             params: &self.params,
             exponents: self.exponents,
             optimum: &self.optimum,
             held_out: self.held_out,
-            certificate: self.certificate,
+            certificate: self.certificate.as_ref(),
             warnings: &self.warnings,
         }
         .serialize(serializer)

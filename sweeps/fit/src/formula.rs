@@ -32,6 +32,10 @@ pub(crate) struct Point {
     pub(crate) loss: f64,
     /// What the residual is against: ln loss or the loss.
     pub(crate) target: f64,
+    /// Its weight in the sum; 1 without weighting.
+    pub(crate) weight: f64,
+    /// Its place in the table, for laws that need more of it than sizes.
+    pub(crate) index: usize,
 }
 
 impl Point {
@@ -42,10 +46,10 @@ impl Point {
         } else {
             (row.n?.ln(), row.tokens()?.ln())
         };
-        let u = row.unique.filter(|_| law == Law::Repeat).map_or(y, f64::ln);
+        let u = row.unique.filter(|_| law.needs_unique()).map_or(y, f64::ln);
         let target = if log { row.loss.ln() } else { row.loss };
         let (x, y, u) = (x - centre.x, y - centre.y, u - centre.y);
-        Some(Self { x, y, u, loss: row.loss, target })
+        Some(Self { x, y, u, loss: row.loss, target, weight: 1.0, index: 0 })
     }
 }
 
@@ -112,8 +116,20 @@ macro_rules! with_formula {
                 let $formula = &$crate::repeat::Repeat;
                 $body
             }
+            $crate::law::Law::Bounded => {
+                let $formula = &$crate::bounded::Bounded;
+                $body
+            }
             $crate::law::Law::Broken => {
                 let $formula = &$crate::broken::Broken;
+                $body
+            }
+            $crate::law::Law::Broken2 => {
+                let $formula = &$crate::broken::Broken2;
+                $body
+            }
+            $crate::law::Law::Broken3 => {
+                let $formula = &$crate::broken::Broken3;
                 $body
             }
             $crate::law::Law::Power => {
@@ -139,9 +155,13 @@ impl Law {
     }
 
     /// N and D at which a budget C = 6 N D gives the least loss, all tokens unique; `None` for
-    /// one-variable laws.
+    /// one-variable laws. Closed forms, except for the bounded law, whose balance is solved.
     #[must_use]
     pub fn split(self, values: &[f64], flops: f64) -> Option<(f64, f64)> {
+        if self == Self::Bounded {
+            let n = crate::bounded::best_size(values.try_into().ok()?, flops)?;
+            return Some((n, flops / 6.0 / n));
+        }
         let (a, log_scale) = match (self, values) {
             (Self::Separable, &[_, a, b, alpha, beta])
             | (Self::Repeat, &[_, a, b, alpha, beta, _, _]) => ridge(a / b, alpha, beta),
@@ -160,7 +180,8 @@ impl Law {
         Some((n, flops / 6.0 / n))
     }
 
-    /// The exponent a of N* ~ C^a; `None` for one-variable laws.
+    /// The exponent a of N* ~ C^a; `None` for one-variable laws and for the bounded
+    /// law, whose optima lie on no power law.
     #[must_use]
     pub fn exponent(self, values: &[f64]) -> Option<f64> {
         match (self, values) {

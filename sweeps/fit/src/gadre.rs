@@ -5,7 +5,7 @@ use crate::{
     formula::{Centre, Formula, Point, least_loss, log_or_none},
     jet::Scalar,
     objective::Objective,
-    projection::{line_valleys, measure},
+    projection::{GADRE, line_valleys, measure},
 };
 
 /// Working parameters: ln E, ln A, ln B at the centre, alpha.
@@ -42,7 +42,7 @@ impl Formula<4> for Gadre {
 
     fn starts(&self, points: &[Point], objective: Objective) -> Vec<[f64; 4]> {
         let least = least_loss(points);
-        line_valleys(points, measure(objective), true, [0.01, 2.0])
+        line_valleys(points, measure(objective), true, GADRE)
             .iter()
             .map(|valley| {
                 let [e, a, b] = valley.logs(least);

@@ -11,12 +11,15 @@ use crate::{
     fit::{Estimate, Exponents, Fit, Parameter},
     law::Law,
     line::LogLine,
-    linear::solve_positive,
     objective::Objective,
     observation::{Observation, check_rows},
-    statistics::{count, mean},
+    statistics::{count, mean, student_975},
     warning::{Warning, WarningCode},
 };
+
+mod minimum;
+
+use minimum::Polynomial;
 
 /// Budgets whose neighbours lie within this share are one.
 const MERGED: f64 = 0.01;
@@ -24,6 +27,11 @@ const MERGED: f64 = 0.01;
 const SIZES: usize = 5;
 /// Cubic and parabola may put N* this far apart.
 const CUBIC_SHARE: f64 = 0.10;
+/// Distinct sizes from which on the interval is that of the cubic, which then has two degrees of
+/// freedom for the noise.
+const CUBIC_SIZES: usize = 6;
+/// The optimum may lie this far from the middle of the sizes, as a share of their width.
+const OFF_CENTRE: f64 = 0.25;
 /// The centres may change by this factor over the budgets.
 const DRIFT: f64 = 2.0;
 
@@ -38,6 +46,8 @@ pub enum Verdict {
     EdgeMinimum,
     /// Cubic and parabola put N* more than 10 % apart.
     CubicDisagrees,
+    /// The optimum lies in the outer half of the sizes trained.
+    OffCentre,
     /// No parabola that opens upwards with its vertex near the sizes: no optimum.
     NoOptimum,
 }
@@ -57,6 +67,9 @@ pub struct Budget {
     pub optimum: Option<(f64, f64, f64)>,
     /// N* by the cubic; absent below 5 sizes or where it has no minimum.
     pub cubic_n: Option<f64>,
+    /// 95 % interval of N*, from the cubic where there are six sizes and from the parabola below;
+    /// absent where the losses leave an end open.
+    pub n95: Option<[f64; 2]>,
     /// What it is worth.
     pub verdict: Verdict,
 }
@@ -70,6 +83,9 @@ pub struct Isoflop {
     pub n_line: LogLine,
     /// D* = D_0 C^b.
     pub d_line: LogLine,
+    /// 95 % interval of the exponent a, by Student's t over the scatter of the optima about their
+    /// line; absent below three budgets.
+    pub a95: Option<[f64; 2]>,
     /// Doubts.
     pub warnings: Vec<Warning>,
 }
@@ -91,8 +107,12 @@ pub fn isoflop(observations: &[Observation]) -> Result<Isoflop, FitError> {
     rows.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let mut warnings = Vec::new();
     let parts = budgets_of(&rows);
-    let merged =
-        parts.iter().filter(|part| part[part.len() - 1].0 > part[0].0 * (1.0 + 1e-9)).count();
+    // A part is sorted by N, so its ends say nothing of C.
+    let differs = |part: &&Vec<Row>| {
+        let ends = part.iter().fold((f64::INFINITY, 0.0_f64), |(l, h), r| (l.min(r.0), h.max(r.0)));
+        ends.1 > ends.0 * (1.0 + 1e-9)
+    };
+    let merged = parts.iter().filter(differs).count();
     if merged > 0 {
         warnings.push(Warning::new(
             WarningCode::IsoflopMergedBudgets,
@@ -109,7 +129,10 @@ pub fn isoflop(observations: &[Observation]) -> Result<Isoflop, FitError> {
         LogLine::through(optima().map(|o| (o.0.ln(), pick(o).ln())).collect::<Vec<_>>().into_iter())
     };
     match (through(|o| o.1), through(|o| o.2)) {
-        (Some(n_line), Some(d_line)) => Ok(Isoflop { budgets, n_line, d_line, warnings }),
+        (Some(n_line), Some(d_line)) => {
+            let a95 = slope_95(&n_line, optima().map(|o| o.0.ln()).collect());
+            Ok(Isoflop { budgets, n_line, d_line, a95, warnings })
+        }
         _ => Err(FitError::NoOptimum(format!(
             "{} of {} budgets have an optimum, and a line needs two; hint: train sizes on both sides \
              of the optimum at two or more budgets",
@@ -117,6 +140,15 @@ pub fn isoflop(observations: &[Observation]) -> Result<Isoflop, FitError> {
             budgets.len()
         ))),
     }
+}
+
+/// The 95 % interval of a line's slope over these abscissas.
+fn slope_95(line: &LogLine, x: Vec<f64>) -> Option<[f64; 2]> {
+    let degrees = x.len().checked_sub(2).filter(|degrees| *degrees > 0)?;
+    let centre = mean(&x);
+    let spread: f64 = x.iter().map(|x| (x - centre).powi(2)).sum();
+    let half = student_975(degrees) * (line.squares / count(degrees) / spread).sqrt();
+    Some([line.slope - half, line.slope + half])
 }
 
 /// (C, N, D, loss).
@@ -146,7 +178,8 @@ impl Budget {
         let (low, high) = (logs[0] - centre, logs[logs.len() - 1] - centre);
         let t: Vec<f64> = logs.iter().map(|x| x - centre).collect();
         let sizes = distinct(&logs);
-        let parabola = if sizes >= 3 { polynomial::<3>(&t, &losses) } else { None };
+        let parabolic = if sizes >= 3 { Polynomial::<3>::through(&t, &losses) } else { None };
+        let parabola = parabolic.as_ref().map(|p| p.coefficients);
         // A vertex beyond half the width outside the sizes is no optimum but an extrapolation.
         let margin = 0.5 * (high - low);
         let vertex = parabola
@@ -159,22 +192,30 @@ impl Budget {
             let d = line.map_or(flops / 6.0 / n, |line| line.at(n));
             (n, d, p[0] + v * (p[1] + v * p[2]))
         });
-        let cubic = if sizes >= SIZES { polynomial::<4>(&t, &losses) } else { None };
-        let cubic_n = cubic.and_then(|c| lowest(&c, low, high)).map(|v| (v + centre).exp());
+        let cubic = if sizes >= SIZES { Polynomial::<4>::through(&t, &losses) } else { None };
+        let lowest = cubic.as_ref().and_then(|c| lowest(&c.coefficients, low, high));
+        let reach = [low - margin, high + margin];
+        let ends = match (&cubic, lowest) {
+            (Some(cubic), Some(at)) if sizes >= CUBIC_SIZES => cubic.interval(at, reach),
+            _ => vertex.zip(parabolic.as_ref()).and_then(|(v, p)| p.interval(v, reach)),
+        };
         let mut budget = Self {
             flops,
             points: rows.iter().map(|r| (r.1, r.3)).collect(),
             centre,
             parabola,
             optimum,
-            cubic_n,
+            cubic_n: lowest.map(|v| (v + centre).exp()),
+            n95: ends.map(|ends| ends.map(|t| (t + centre).exp())),
             verdict: Verdict::Sound,
         };
-        budget.verdict = budget.judge(sizes);
+        let middle = f64::midpoint(low, high);
+        let off = vertex.is_some_and(|v| (v - middle).abs() > OFF_CENTRE * (high - low));
+        budget.verdict = budget.judge(sizes, off);
         budget
     }
 
-    fn judge(&self, sizes: usize) -> Verdict {
+    fn judge(&self, sizes: usize, off_centre: bool) -> Verdict {
         let Some((n, _, _)) = self.optimum else { return Verdict::NoOptimum };
         if self.edge() {
             return Verdict::EdgeMinimum;
@@ -183,7 +224,11 @@ impl Budget {
             return Verdict::FewSizes;
         }
         let apart = self.cubic_n.map_or(0.0, |cubic| (cubic / n).ln().abs());
-        if apart > CUBIC_SHARE.ln_1p() { Verdict::CubicDisagrees } else { Verdict::Sound }
+        match apart > CUBIC_SHARE.ln_1p() {
+            true => Verdict::CubicDisagrees,
+            false if off_centre => Verdict::OffCentre,
+            false => Verdict::Sound,
+        }
     }
 
     /// Whether the least loss is at the smallest or the largest N.
@@ -251,34 +296,6 @@ fn distinct(sorted: &[f64]) -> usize {
     steps + usize::from(!sorted.is_empty())
 }
 
-/// Least squares for a polynomial with P coefficients, the constant first.
-fn polynomial<const P: usize>(t: &[f64], y: &[f64]) -> Option<[f64; P]> {
-    let spread = t.iter().fold(0.0_f64, |a, v| a.max(v.abs())).max(1e-12);
-    // About the mean of y and in units of the spread, for the roundings' sake.
-    let y0 = y.iter().sum::<f64>() / count(y.len());
-    let (mut matrix, mut right) = ([[0.0; P]; P], [0.0; P]);
-    for (t, y) in t.iter().zip(y) {
-        let mut row = [1.0; P];
-        for i in 1..P {
-            row[i] = row[i - 1] * t / spread;
-        }
-        for i in 0..P {
-            right[i] += row[i] * (y - y0);
-            for j in 0..P {
-                matrix[i][j] += row[i] * row[j];
-            }
-        }
-    }
-    let mut solution = solve_positive(&matrix, &right)?;
-    let mut scale = 1.0;
-    for coefficient in &mut solution {
-        *coefficient /= scale;
-        scale *= spread;
-    }
-    solution[0] += y0;
-    Some(solution)
-}
-
 /// The local minimum of a cubic within an interval, or a tenth of its width outside.
 fn lowest(c: &[f64; 4], low: f64, high: f64) -> Option<f64> {
     let margin = 0.1 * (high - low);
@@ -293,7 +310,7 @@ fn lowest(c: &[f64; 4], low: f64, high: f64) -> Option<f64> {
 }
 
 /// The isoFLOP method as a fit.
-pub(crate) fn fit(table: &Table) -> Result<Fit, FitError> {
+pub(crate) fn fit(table: &Table<'_>) -> Result<Fit, FitError> {
     let found = isoflop(&table.fitted)?;
     let mut fit = from_lines(Method::Isoflop, &found.n_line, &found.d_line, table);
     fit.warnings.clone_from(&found.warnings);
@@ -302,7 +319,7 @@ pub(crate) fn fit(table: &Table) -> Result<Fit, FitError> {
 }
 
 /// A fit of two lines, N* = N_0 C^a and D* = D_0 C^b; the objective is that of the first.
-pub(crate) fn from_lines(method: Method, n: &LogLine, d: &LogLine, table: &Table) -> Fit {
+pub(crate) fn from_lines(method: Method, n: &LogLine, d: &LogLine, table: &Table<'_>) -> Fit {
     Fit {
         method,
         law: Law::default(),
@@ -321,6 +338,7 @@ pub(crate) fn from_lines(method: Method, n: &LogLine, d: &LogLine, table: &Table
         n_dropped: table.dropped,
         points: Vec::new(),
         replicates: Vec::new(),
+        resampling: None,
         isoflop: None,
     }
 }

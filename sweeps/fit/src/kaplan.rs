@@ -8,7 +8,7 @@ use crate::{
     formula::{Centre, Formula, Point, log_or_none},
     jet::Scalar,
     objective::{Objective, Rho},
-    projection::{Measure, project},
+    projection::{Measure, Targets, project},
 };
 
 /// Working parameters: ln N_c and ln D_c less the centre, alpha_N, alpha_D.
@@ -50,8 +50,7 @@ impl Formula<4> for Kaplan {
                 let typical = points.iter().map(|p| p.loss.ln()).sum::<f64>() / count(points);
                 let left: Vec<f64> = points.iter().map(|p| (-ratio * p.x).exp()).collect();
                 let right: Vec<f64> = points.iter().map(|p| (-p.y).exp()).collect();
-                let powers: Vec<f64> =
-                    points.iter().map(|p| ((p.loss.ln() - typical) / alpha_d).exp()).collect();
+                let powers = Targets::new(points, |p| ((p.loss.ln() - typical) / alpha_d).exp());
                 let square = Measure { rho: Rho::Square, log: true };
                 let [_, a, b] = project(&left, &right, &powers, square, None, 3).coefficients;
                 // A constant would be a floor, which this law has not: spread it over both.

@@ -64,11 +64,12 @@ pub(crate) fn solve<const P: usize>(matrix: &Matrix<P>, right: &[f64; P]) -> Opt
     x.iter().all(|v| v.is_finite()).then_some(x)
 }
 
-/// Eigenvalues of a symmetric matrix in ascending order, by Jacobi rotations (Golub and Van Loan,
-/// section 8.5).
-pub(crate) fn eigenvalues<const P: usize>(matrix: &Matrix<P>) -> [f64; P] {
+/// Eigenvalues of a symmetric matrix in ascending order and their unit eigenvectors, row k for
+/// value k, by Jacobi rotations (Golub and Van Loan, section 8.5).
+pub(crate) fn eigen<const P: usize>(matrix: &Matrix<P>) -> ([f64; P], Matrix<P>) {
     let mut m = *matrix;
-    // Jacobi converges quadratically: ten sweeps are far more than eight rows need.
+    let mut turned: Matrix<P> = from_fn(|i| from_fn(|j| f64::from(u8::from(i == j))));
+    // Jacobi converges quadratically: ten sweeps are far more than twelve rows need.
     for _ in 0..10 {
         for p in 0..P {
             for q in p + 1..P {
@@ -82,17 +83,19 @@ pub(crate) fn eigenvalues<const P: usize>(matrix: &Matrix<P>) -> [f64; P] {
                 for row in &mut m {
                     (row[p], row[q]) = (c * row[p] - s * row[q], s * row[p] + c * row[q]);
                 }
-                let (upper, lower): ([f64; P], [f64; P]) = (
-                    from_fn(|k| c * m[p][k] - s * m[q][k]),
-                    from_fn(|k| s * m[p][k] + c * m[q][k]),
-                );
-                (m[p], m[q]) = (upper, lower);
+                for rows in [&mut m, &mut turned] {
+                    let (upper, lower): ([f64; P], [f64; P]) = (
+                        from_fn(|k| c * rows[p][k] - s * rows[q][k]),
+                        from_fn(|k| s * rows[p][k] + c * rows[q][k]),
+                    );
+                    (rows[p], rows[q]) = (upper, lower);
+                }
             }
         }
     }
-    let mut values: [f64; P] = from_fn(|i| m[i][i]);
-    values.sort_by(f64::total_cmp);
-    values
+    let mut order: [usize; P] = from_fn(|i| i);
+    order.sort_by(|&a, &b| m[a][a].total_cmp(&m[b][b]));
+    (order.map(|i| m[i][i]), order.map(|i| turned[i]))
 }
 
 /// The matrix scaled to unit diagonal; `None` where a diagonal element is not positive.
@@ -126,10 +129,17 @@ mod tests {
     }
 
     #[test]
-    fn eigenvalues_have_the_trace_and_the_determinant() {
-        let values = eigenvalues(&MATRIX);
-        let determinant = 4.0 * (6.0 - 1.0) - (2.0 + 0.5) + 0.5 * (-1.0 - 1.5);
-        assert!((values.iter().sum::<f64>() - 9.0).abs() < 1e-13);
-        assert!((values.iter().product::<f64>() - determinant).abs() < 1e-12);
+    fn eigenvectors_give_the_matrix_back() {
+        let (values, vectors) = eigen(&MATRIX);
+        assert!(values.is_sorted());
+        for i in 0..3 {
+            for j in 0..3 {
+                let sum = |f: &dyn Fn(usize) -> f64| (0..3).map(f).sum::<f64>();
+                let back = sum(&|k| values[k] * vectors[k][i] * vectors[k][j]);
+                assert!((back - MATRIX[i][j]).abs() < 1e-13, "{i} {j}");
+                let dot = sum(&|k| vectors[i][k] * vectors[j][k]);
+                assert!((dot - f64::from(u8::from(i == j))).abs() < 1e-14, "{i} {j}");
+            }
+        }
     }
 }

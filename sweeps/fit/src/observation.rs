@@ -22,6 +22,8 @@ pub struct Observation {
     pub group: Option<String>,
     /// The FLOP budget that the run was planned for, where it differs from `flops` by rounding.
     pub budget: Option<f64>,
+    /// Standard deviation of the loss over seeds, in its own unit.
+    pub noise: Option<f64>,
     /// How `n` counts parameters: `total`, `non-embedding` or `with-head`.
     pub convention: Option<String>,
     /// Line of the table it was read from, the header being line 1.
@@ -77,6 +79,7 @@ pub(crate) fn check_rows(observations: &[Observation]) -> Result<(), FitError> {
             ("D", row.d),
             ("C", row.flops),
             ("U", row.unique),
+            ("noise", row.noise),
             ("loss", Some(row.loss)),
         ];
         for (name, value) in cells {

@@ -7,7 +7,7 @@ use crate::{
     formula::{Centre, Formula, Point, least_loss, log_or_none},
     jet::Scalar,
     objective::Objective,
-    projection::{line_valleys, measure},
+    projection::{POWER_FLOOR, line_valleys, measure},
 };
 
 /// Working parameters: ln E, ln A at the centre, alpha.
@@ -39,7 +39,7 @@ impl Formula<3> for PowerFloor {
 
     fn starts(&self, points: &[Point], objective: Objective) -> Vec<[f64; 3]> {
         let least = least_loss(points);
-        line_valleys(points, measure(objective), false, [0.002, 3.0])
+        line_valleys(points, measure(objective), false, POWER_FLOOR)
             .iter()
             .map(|valley| {
                 let [e, a, _] = valley.logs(least);

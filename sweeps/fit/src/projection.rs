@@ -20,14 +20,27 @@ pub(crate) const SIDE: usize = 32;
 pub(crate) const LOW: f64 = 0.02;
 /// Largest exponent of the grid.
 pub(crate) const HIGH: f64 = 1.2;
+/// Nodes along the one exponent of a Gadre or power-floor law.
+const LINE: u32 = 200;
+/// Exponents searched for the Gadre form.
+pub(crate) const GADRE: [f64; 2] = [0.01, 2.0];
+/// Exponents searched for the power law with a floor: a column of optima may be flat.
+pub(crate) const POWER_FLOOR: [f64; 2] = [0.002, 3.0];
 /// Local minima that are descended from; four tables of published fits have one each.
 const MINIMA: usize = 12;
+/// Points up to which the columns of one exponent are all kept: 5 MiB of them.
+const KEPT_COLUMNS: usize = 20_000;
 /// Rounds of reweighting at a node, warm from its neighbour: enough to tell valleys apart.
 const ROUNDS: usize = 5;
 
 /// The step of the grid.
 pub(crate) fn resolution() -> f64 {
     exponent(1) - exponent(0)
+}
+
+/// The step of a line at an exponent, over a range spaced evenly in the logarithm.
+pub(crate) fn line_step(exponent: f64, range: [f64; 2]) -> f64 {
+    exponent * ((range[1] / range[0]).ln() / f64::from(LINE - 1)).exp_m1()
 }
 
 /// The exponent of a node.
@@ -50,11 +63,36 @@ pub(crate) struct Measure {
     pub(crate) log: bool,
 }
 
-/// Fits `loss` = E + A `left` + B `right` with non-negative coefficients.
+/// What a projection fits.
+pub(crate) struct Targets {
+    pub(crate) loss: Vec<f64>,
+    pub(crate) weight: Vec<f64>,
+}
+
+impl Targets {
+    /// The losses of some points.
+    pub(crate) fn of(points: &[Point]) -> Self {
+        Self::new(points, |p| p.loss)
+    }
+
+    /// Another function of the points, under their weights.
+    pub(crate) fn new(points: &[Point], loss: impl Fn(&Point) -> f64) -> Self {
+        Self {
+            loss: points.iter().map(loss).collect(),
+            weight: points.iter().map(|p| p.weight).collect(),
+        }
+    }
+
+    fn each(&self) -> impl Iterator<Item = (f64, f64)> {
+        self.loss.iter().copied().zip(self.weight.iter().copied())
+    }
+}
+
+/// Fits `targets` = E + A `left` + B `right` with non-negative coefficients.
 pub(crate) fn project(
     left: &[f64],
     right: &[f64],
-    loss: &[f64],
+    targets: &Targets,
     measure: Measure,
     warm: Option<[f64; 3]>,
     rounds: usize,
@@ -63,7 +101,7 @@ pub(crate) fn project(
     let start = usize::from(warm.is_some());
     for round in 0..rounds {
         let mut sums = Sums::default();
-        for ((&a, &b), &l) in left.iter().zip(right).zip(loss) {
+        for ((&a, &b), (l, own)) in left.iter().zip(right).zip(targets.each()) {
             let weight = if round + start == 0 {
                 if measure.log { (l * l).recip() } else { 1.0 }
             } else {
@@ -76,14 +114,14 @@ pub(crate) fn project(
                     measure.rho.weight(m - l)
                 }
             };
-            sums.add(weight, a, b, l);
+            sums.add(own * weight, a, b, l);
         }
         coefficients = sums.solve();
     }
     let mut cost = 0.0;
-    for ((&a, &b), &l) in left.iter().zip(right).zip(loss) {
+    for ((&a, &b), (l, own)) in left.iter().zip(right).zip(targets.each()) {
         let m = coefficients[0] + coefficients[1] * a + coefficients[2] * b;
-        cost += measure.rho.cost(if measure.log { 2.0 * (m - l) / (m + l) } else { m - l });
+        cost += own * measure.rho.cost(if measure.log { 2.0 * (m - l) / (m + l) } else { m - l });
     }
     Node { cost, coefficients }
 }
@@ -176,22 +214,33 @@ impl Valley {
 
 /// The local minima over a grid of both exponents, the lowest first.
 pub(crate) fn valleys(points: &[Point], measure: Measure) -> Vec<Valley> {
-    let loss: Vec<f64> = points.iter().map(|p| p.loss).collect();
+    let targets = Targets::of(points);
     let power = |node: usize, pick: fn(&Point) -> f64| -> Vec<f64> {
         points.iter().map(|p| (-exponent(node) * pick(p)).exp()).collect()
     };
-    // One side is kept, the other made row by row: half the memory for a long table.
-    let right: Vec<Vec<f64>> = (0..SIDE).map(|node| power(node, |p| p.y)).collect();
+    // One side is kept where it is small, the other made row by row.
+    let right: Vec<Vec<f64>> = if points.len() <= KEPT_COLUMNS {
+        (0..SIDE).map(|node| power(node, |p| p.y)).collect()
+    } else {
+        Vec::new()
+    };
     let rows: Vec<Vec<Node>> = (0..SIDE)
         .into_par_iter()
         .map(|node| {
             let a = &power(node, |p| p.x);
             let mut warm = None;
-            right
-                .iter()
-                .map(|b| {
+            (0..SIDE)
+                .map(|other| {
+                    let made;
+                    let b = match right.get(other) {
+                        Some(kept) => kept,
+                        None => {
+                            made = power(other, |p| p.y);
+                            &made
+                        }
+                    };
                     let rounds = if warm.is_some() { ROUNDS } else { 2 * ROUNDS };
-                    let node = project(a, b, &loss, measure, warm, rounds);
+                    let node = project(a, b, &targets, measure, warm, rounds);
                     warm = Some(node.coefficients);
                     node
                 })
@@ -226,18 +275,17 @@ pub(crate) fn line_valleys(
     two_columns: bool,
     range: [f64; 2],
 ) -> Vec<Valley> {
-    const NODES: u32 = 200;
-    let loss: Vec<f64> = points.iter().map(|p| p.loss).collect();
-    let nodes: Vec<Valley> = (0..NODES)
+    let targets = Targets::of(points);
+    let nodes: Vec<Valley> = (0..LINE)
         .into_par_iter()
         .map(|node| {
-            let share = f64::from(node) / f64::from(NODES - 1);
+            let share = f64::from(node) / f64::from(LINE - 1);
             let alpha = range[0] * (range[1] / range[0]).powf(share);
             let column = |pick: fn(&Point) -> f64| -> Vec<f64> {
                 points.iter().map(|p| (-alpha * pick(p)).exp()).collect()
             };
             let right = if two_columns { column(|p| p.y) } else { vec![0.0; points.len()] };
-            let node = project(&column(|p| p.x), &right, &loss, measure, None, 4 * ROUNDS);
+            let node = project(&column(|p| p.x), &right, &targets, measure, None, 4 * ROUNDS);
             Valley { alpha, beta: alpha, cost: node.cost, coefficients: node.coefficients }
         })
         .collect();
@@ -257,10 +305,4 @@ pub(crate) fn line_valleys(
 pub(crate) fn measure(objective: crate::objective::Objective) -> Measure {
     let problem = crate::solver::Problem::new(&[], objective);
     Measure { rho: problem.rho, log: problem.log }
-}
-
-/// Whether the starts of a law are the valleys of the whole grid over its exponents, which is what
-/// a certificate rests on.
-pub(crate) fn valleys_searched(law: crate::law::Law) -> bool {
-    law == crate::law::Law::Separable
 }

@@ -5,6 +5,7 @@ use crate::{
     direct::{Options, fit},
     error::FitError,
     fit::HeldOut,
+    interval::Intervals,
     law::Law,
     observation::Observation,
 };
@@ -32,13 +33,14 @@ pub fn rank(observations: &[Observation], options: &Options) -> Vec<Ranked> {
     let candidates = Law::ALL
         .into_iter()
         .filter(|law| law.one_variable() == single)
-        .filter(|law| *law != Law::Repeat || unique);
+        .filter(|law| !law.needs_unique() || unique);
     let mut ranked: Vec<Ranked> = candidates
         .map(|law| {
             let options = Options {
                 law,
                 hold_out_top: options.hold_out_top.or(Some(HELD_OUT_SHARE)),
                 bootstrap: 0,
+                intervals: Intervals::default(),
                 budgets: Vec::new(),
                 ..options.clone()
             };

@@ -12,7 +12,7 @@ use crate::{
     formula::{Centre, Formula, Point, least_loss, log_or_none},
     jet::Scalar,
     objective::Objective,
-    projection::{measure, project},
+    projection::{Targets, measure, project},
 };
 
 /// Working parameters: ln E, ln A, ln B at the centre, alpha, beta, ln R_D, ln R_N.
@@ -82,7 +82,7 @@ impl Formula<7> for Repeat {
     /// Exponents and saturations on a grid, the linear part by projection over effective sizes.
     fn starts(&self, points: &[Point], objective: Objective) -> Vec<[f64; 7]> {
         let least = least_loss(points);
-        let loss: Vec<f64> = points.iter().map(|p| p.loss).collect();
+        let targets = Targets::of(points);
         let mut starts = Vec::new();
         for alpha in [0.15, 0.35, 0.6] {
             for beta in [0.15, 0.35, 0.6] {
@@ -95,7 +95,7 @@ impl Formula<7> for Repeat {
                             (-beta * effective(p.u.min(p.y), repeats, r_d.ln())).exp()
                         })
                         .collect();
-                    let node = project(&left, &right, &loss, measure(objective), None, 10);
+                    let node = project(&left, &right, &targets, measure(objective), None, 10);
                     let [e, a, b] = node.coefficients.map(|c| log_or_none(c.max(1e-3 * least)));
                     for r_n in [1.0_f64, 6.0, 100.0] {
                         starts.push([e, a, b, alpha, beta, r_d.ln(), r_n.ln()]);

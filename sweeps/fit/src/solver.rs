@@ -9,6 +9,8 @@
 
 use std::array::from_fn;
 
+use sweep_spec::random::{Purpose, Stream};
+
 use crate::{
     formula::{Formula, NO_FLOOR, Point, least_loss},
     linear::{Matrix, solve, solve_positive},
@@ -22,7 +24,7 @@ const STEPS: usize = 400;
 #[derive(Clone, Copy)]
 pub(crate) struct Problem<'a> {
     pub(crate) points: &'a [Point],
-    /// Multiplicity of each point; `None` for one each.
+    /// Multiplicity of each point, on top of its weight; `None` for one each.
     pub(crate) weights: Option<&'a [f64]>,
     pub(crate) rho: Rho,
     pub(crate) log: bool,
@@ -55,6 +57,7 @@ impl<'a> Problem<'a> {
             // The first of the deltas that shrink towards the absolute value.
             Objective::L1Log => Rho::Huber(1e-3),
             Objective::Mse | Objective::MseLog => Rho::Square,
+            Objective::AsymmetricLog { delta, over } => Rho::Asymmetric { delta, over },
         };
         Self { points, weights: None, rho, log: objective.is_log() }
     }
@@ -64,8 +67,19 @@ impl<'a> Problem<'a> {
         self.points
             .iter()
             .enumerate()
-            .map(move |(i, point)| (point, weights.map_or(1.0, |w| w[i])))
+            .map(move |(i, point)| (point, point.weight * weights.map_or(1.0, |w| w[i])))
             .filter(|&(_, weight)| weight != 0.0)
+    }
+
+    /// The residual of a point.
+    pub(crate) fn residual<const P: usize, F: Formula<P>>(
+        &self,
+        formula: &F,
+        theta: &[f64; P],
+        point: &Point,
+    ) -> f64 {
+        let loss = formula.loss(theta, point);
+        (if self.log { loss.ln() } else { loss }) - point.target
     }
 
     /// The sum alone; infinite where the parameters mean nothing.
@@ -115,10 +129,17 @@ impl<'a> Problem<'a> {
             for i in 0..P {
                 sum.gradient[i] += slope * first * jet.gradient[i];
                 let (bent, outer) = (bend * jet.gradient[i], outer * jet.gradient[i]);
-                for j in 0..P {
+                // The upper triangle; the lower is its mirror.
+                for j in i..P {
                     sum.hessian[i][j] += bent * jet.gradient[j] + slope * first * jet.hessian[i][j];
                     sum.majorant[i][j] += outer * jet.gradient[j];
                 }
+            }
+        }
+        for i in 0..P {
+            for j in 0..i {
+                sum.hessian[i][j] = sum.hessian[j][i];
+                sum.majorant[i][j] = sum.majorant[j][i];
             }
         }
         sum
@@ -200,6 +221,65 @@ impl<'a> Problem<'a> {
         sorted(begun.par_iter().map(|s| self.finish(formula, s.theta)).collect())
     }
 
+    /// The lowest minimum below `best` that descents from random starts about it reach, if any: each
+    /// working parameter is moved by a normal draw of [`SCATTER`], logarithms and exponents alike.
+    pub(crate) fn scattered<const P: usize, F: Formula<P>>(
+        &self,
+        formula: &F,
+        best: &Solution<P>,
+        starts: usize,
+        seed: u64,
+    ) -> Option<Solution<P>> {
+        use rayon::prelude::*;
+        let numbers = 0..u64::try_from(starts).expect("below the limit of starts");
+        let mut found: Vec<Solution<P>> = numbers
+            .into_par_iter()
+            .map(|number| {
+                let mut draws = Stream::new(seed, Purpose::Resampling, STARTS + number);
+                let mut theta = best.theta;
+                // Half of the draws give a negative exponent; one in a million all of 64.
+                for _ in 0..64 {
+                    theta = from_fn(|i| best.theta[i] + SCATTER * draws.normal());
+                    if formula.valid(&theta) {
+                        break;
+                    }
+                }
+                if let Some(floor) = formula.floor().filter(|&floor| !best.free[floor]) {
+                    theta[floor] = least_loss(self.points).ln() - SCATTER * draws.uniform();
+                }
+                self.unless_known(formula, theta, best)
+            })
+            .filter_map(|found| found.filter(|s| s.value < best.value * (1.0 - 1e-9)))
+            .collect();
+        found.sort_by(|a, b| a.value.total_cmp(&b.value));
+        found.first().copied()
+    }
+
+    /// A descent that ends early where it has come to `best`, or where after [`BLOCKS`] blocks it is
+    /// still at more than twice its value.
+    fn unless_known<const P: usize, F: Formula<P>>(
+        &self,
+        formula: &F,
+        start: [f64; P],
+        best: &Solution<P>,
+    ) -> Option<Solution<P>> {
+        let mut theta = start;
+        for _ in 0..BLOCKS {
+            let at = self.descend(formula, theta, [true; P], BLOCK);
+            theta = at.theta;
+            let level = (at.value / best.value - 1.0).abs() < 1e-4;
+            // A twentieth of a logarithm or exponent apart, and as high: the same valley.
+            let near = |i: usize| !best.free[i] || (theta[i] - best.theta[i]).abs() < 0.05;
+            if level && (0..P).all(near) {
+                return None;
+            }
+            if !at.value.is_finite() {
+                return None;
+            }
+        }
+        (self.value(formula, &theta) < 2.0 * best.value).then(|| self.finish(formula, theta))
+    }
+
     /// A full descent, with the floor held at zero where it runs there.
     pub(crate) fn finish<const P: usize, F: Formula<P>>(
         &self,
@@ -230,6 +310,14 @@ impl<'a> Problem<'a> {
     }
 }
 
+/// How far random starts lie from the best: a factor of four in scales, and exponents of -1 to 2.
+const SCATTER: f64 = 1.4;
+/// Newton steps of a random start before it is looked at.
+const BLOCK: usize = 8;
+/// How often it is looked at: Newton's method needs 20 to 40 steps from such a start.
+const BLOCKS: usize = 10;
+/// The first stream of random starts, beyond those of replicates.
+const STARTS: u64 = 1 << 32;
 /// Steps of the first, short descents.
 const SHORT: usize = 15;
 /// Short descents that are carried to the end.

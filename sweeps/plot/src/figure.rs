@@ -24,11 +24,47 @@ pub struct Figure {
     pub columns: usize,
     /// The panels, row by row.
     pub panels: Vec<Panel>,
+    /// Pictures in place of panels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pictures: Option<PictureGrid>,
     /// What the caption states.
     pub facts: Facts,
     /// What is not there yet, and what would bring it; drawn in place of the data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
+}
+
+/// Pictures in rows and columns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PictureGrid {
+    /// Headings of the rows.
+    pub rows: Vec<String>,
+    /// Headings of the columns.
+    pub columns: Vec<String>,
+    /// The cells, row by row; absent where there is nothing to show.
+    pub cells: Vec<Option<PictureCell>>,
+}
+
+/// Pictures that belong together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PictureCell {
+    /// What stands below them.
+    pub caption: String,
+    /// Pictures side by side; the rest stands below.
+    pub across: usize,
+    /// The pictures.
+    pub pictures: Vec<Picture>,
+}
+
+/// A square picture of bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Picture {
+    /// Its side in pixels.
+    pub side: u32,
+    /// 1 for grey, 3 for colour.
+    pub channels: u32,
+    /// Row by row, channels together.
+    pub pixels: Vec<u8>,
 }
 
 /// What every figure states about itself.

@@ -1,7 +1,7 @@
 //! What figures are made of: the curves of runs, and fits. Plain data that a caller fills from
 //! wherever it has them.
 
-use sweep_fit::Fit;
+use sweep_fit::{Calibration, Fit};
 use sweep_spec::run::RunRole;
 
 /// Everything the figures of one sweep need.
@@ -20,6 +20,96 @@ pub struct PlotInput {
     pub n_convention: String,
     /// Entropy rate of the data in nats per token, where it is known.
     pub entropy: Option<f64>,
+    /// What only diffusion models have; absent for others.
+    pub diffusion: Option<DiffusionInput>,
+    /// The tasks of the recipe, in its order.
+    pub tasks: Vec<TaskInput>,
+    /// Calibrations of runs at their end.
+    pub calibrations: Vec<CalibrationInput>,
+}
+
+/// A task with its scores.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskInput {
+    /// Its name.
+    pub name: String,
+    /// Exact match of a guess, where it is known.
+    pub chance: Option<f64>,
+    /// Scores of runs at their end, by the label of the run.
+    pub scores: Vec<(String, TaskScore)>,
+    /// What the scores say, a sentence each.
+    pub verdicts: Vec<String>,
+}
+
+impl TaskInput {
+    /// The scores of a run.
+    #[must_use]
+    pub fn of(&self, run: &RunCurve) -> Option<&TaskScore> {
+        self.scores.iter().find(|(label, _)| *label == run.label).map(|(_, score)| score)
+    }
+}
+
+/// What a run scores on a task.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TaskScore {
+    /// Share of items answered right to the last token.
+    pub exact_match: f64,
+    /// Its 95 % interval over the items.
+    pub exact_ci95: [f64; 2],
+    /// Mean -ln p of the right answer, in nats.
+    pub answer_nats: f64,
+    /// Mean share of right tokens after the right ones before.
+    pub token_accuracy: f64,
+    /// Mean edit distance over the longer length.
+    pub edit_distance: f64,
+    /// Items.
+    pub items: u64,
+    /// Mean tokens of an answer.
+    pub answer_tokens: f64,
+}
+
+/// The calibration of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CalibrationInput {
+    /// 0 for held-out text, else the task by its place from 1.
+    pub task: u8,
+    /// The label of the run.
+    pub run: String,
+    /// Bins, error and interval.
+    pub calibration: Calibration,
+    /// Mean squared difference of confidence and being right.
+    pub brier: Option<f64>,
+}
+
+/// What only diffusion models have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DiffusionInput {
+    /// One for each of the runs, in their order.
+    pub runs: Vec<DiffusionRun>,
+}
+
+/// What is known of one diffusion run beside its curves.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DiffusionRun {
+    /// Final loss in equal ranges of the timestep, from least noise to most.
+    pub noise_bins: Vec<Option<f64>>,
+    /// The samples that it left, where they are at hand.
+    pub samples: Option<SampleSheet>,
+}
+
+/// Samples of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SampleSheet {
+    /// Side of the images.
+    pub side: u32,
+    /// 1 for grey, 3 for colour.
+    pub channels: u32,
+    /// How they were drawn, in words.
+    pub sampler: String,
+    /// The samples; sample number i starts from the same noise in every run.
+    pub images: Vec<Vec<u8>>,
+    /// Timestep and state of the first sample, from noise to image.
+    pub path: Vec<(usize, Vec<u8>)>,
 }
 
 /// A run with its curves.

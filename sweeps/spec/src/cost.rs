@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     run::RunConfig,
-    shape::{LmShape, Mlp, Shape},
+    shape::{DiffusionShape, LmShape, Mlp, Shape},
 };
 
 /// Where a prediction comes from.
@@ -101,6 +101,13 @@ impl CostModel {
         Some(Predicted { seconds: per_step * count(config.steps), basis })
     }
 
+    /// Seconds of the steps that `config` trains itself: of a branch those after its fork.
+    #[must_use]
+    pub fn predict_own(&self, device_kind: &str, config: &RunConfig) -> Option<Predicted> {
+        let whole = self.predict(device_kind, config)?;
+        Some(Predicted { seconds: whole.seconds * config.own_share(), ..whole })
+    }
+
     /// Takes over what `other` measured; of a shape that both know, `other`'s speed counts.
     pub fn merge(&mut self, other: &Self) {
         for (kind, speeds) in &other.measured {
@@ -188,15 +195,15 @@ const GPU_NAMES: &[&str] = &["radeon", "instinct", "arc", "graphics", "geforce",
 fn table(kind: &str, config: &RunConfig) -> Option<f64> {
     let name = kind.to_lowercase();
     let flops = flops_per_step(config);
-    let Shape::Lm(shape) = &config.shape;
+    let shape = &config.shape;
     if let Some((_, peak)) = GPU_PEAKS.iter().find(|(part, _)| name.contains(part)) {
         let (per_layer, beside) = GPU_KERNELS;
-        let launches = per_layer * f64::from(shape.layers) + beside;
+        let launches = per_layer * f64::from(shape.layers()) + beside;
         return Some(flops / (peak * GPU_SHARE_OF_PEAK) + launches * GPU_LAUNCH_SECONDS);
     }
     let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
     (has(CPU_NAMES) && !has(GPU_NAMES)).then(|| {
-        let width = f64::from(shape.width);
+        let width = f64::from(shape.width());
         flops / (CPU_CORE_FLOPS * width / (width + CPU_HALF_WIDTH))
     })
 }
@@ -207,13 +214,25 @@ fn flops_per_step(config: &RunConfig) -> f64 {
 
 /// Everything that decides the speed of a step.
 fn shape_key(config: &RunConfig) -> String {
-    let Shape::Lm(LmShape { vocabulary, width, layers, heads, sequence, mlp }) = &config.shape;
+    match &config.shape {
+        Shape::Lm(shape) => lm_key(shape, config.batch),
+        Shape::Diffusion(shape) => diffusion_key(shape, config.batch),
+    }
+}
+
+fn diffusion_key(shape: &DiffusionShape, batch: u32) -> String {
+    let DiffusionShape { side, channels, patch, width, layers, heads, .. } = shape;
+    format!("diffusion d={width} l={layers} h={heads} s={side}x{channels} p={patch} b={batch}")
+}
+
+fn lm_key(shape: &LmShape, batch: u32) -> String {
+    let LmShape { vocabulary, width, layers, heads, sequence, mlp, token_shift } = shape;
     let mlp = match mlp {
         Mlp::Relu2 => "relu2",
         Mlp::SwiGlu => "swiglu",
     };
-    let batch = config.batch;
-    format!("lm d={width} l={layers} h={heads} t={sequence} v={vocabulary} {mlp} b={batch}")
+    let shift = if *token_shift { " shift" } else { "" };
+    format!("lm d={width} l={layers} h={heads} t={sequence} v={vocabulary} {mlp}{shift} b={batch}")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
@@ -239,6 +258,7 @@ mod tests {
                 heads: width / 16,
                 sequence: 64,
                 mlp: Mlp::Relu2,
+                token_shift: false,
             }),
             data: DataId::from_hash(&blake3::hash(b"data")),
             batch: 16,
@@ -259,6 +279,7 @@ mod tests {
             },
             seed: 1,
             parent: None,
+            mixture: Vec::new(),
         }
     }
 

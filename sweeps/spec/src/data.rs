@@ -36,6 +36,16 @@ pub enum DataSource {
     },
     /// Text drawn from a process whose entropy rate is known in closed form.
     Synthetic(Synthetic),
+    /// Files of images of one size: IDX, CIFAR-10 binary, `.npy`, PNG, JPEG; told apart by content.
+    Images {
+        /// Globs; `~` and `$VARIABLE` are expanded.
+        globs: Vec<String>,
+        /// Share of the images held out for validation, drawn by content hash.
+        #[serde(default = "default_held_out")]
+        held_out: f64,
+    },
+    /// Images drawn from a distribution whose modes and density are known.
+    Glyphs(Glyphs),
 }
 
 fn default_held_out() -> f64 {
@@ -73,6 +83,43 @@ pub struct Synthetic {
     pub seed: u64,
 }
 
+/// The synthetic images; their construction is documented where they are drawn, in `sweep-data`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Glyphs {
+    /// Side of the square images, 8 to 64.
+    pub side: u32,
+    /// 1 for grey, 3 for colour.
+    pub channels: u32,
+    /// Training images.
+    pub images: u64,
+    /// Standard deviation of the noise on every value, in levels of 256.
+    pub deviation: f64,
+    /// Seed of the images.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// What is known of the images of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageFacts {
+    /// Side of the square images.
+    pub side: u32,
+    /// 1 for grey, 3 for colour.
+    pub channels: u32,
+    /// Classes that the images are labelled with; 0 where they have no label.
+    pub classes: u32,
+}
+
+impl ImageFacts {
+    /// Values of one image.
+    #[must_use]
+    pub const fn values(&self) -> u32 {
+        self.side * self.side * self.channels
+    }
+}
+
 /// A data set as it was read: the facts that enter a run's identity and a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,9 +128,9 @@ pub struct DataManifest {
     pub id: DataId,
     /// Size of the vocabulary.
     pub vocabulary: u32,
-    /// Unique training tokens.
+    /// Unique training tokens; of images, their number.
     pub train_tokens: u64,
-    /// Held-out tokens.
+    /// Held-out tokens, or images.
     pub validation_tokens: u64,
     /// Bytes of text per token, for bits per byte; absent where tokens are no text.
     pub bytes_per_token: Option<f64>,
@@ -93,4 +140,15 @@ pub struct DataManifest {
     pub validation_documents: u64,
     /// Entropy rate in nats per token where it is known.
     pub entropy: Option<f64>,
+    /// The form of the images, where the data are images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageFacts>,
+}
+
+impl DataManifest {
+    /// What its counts count, in the plural.
+    #[must_use]
+    pub const fn unit(&self) -> &'static str {
+        if self.image.is_some() { "images" } else { "tokens" }
+    }
 }

@@ -4,6 +4,10 @@
 //! at least one; a FLOP budget C is turned into tokens by the exact count, D = C / (FLOPs per
 //! token), and rounded in the same way. So D and C of a run are exact, and as near to what was
 //! asked for as whole steps allow.
+//!
+//! With `training.trunk` the runs of one size and seed become branches of a trunk, which is a run
+//! of the grid too: it stands before its first branch and ends at its last fork. A check that no
+//! run of the fit shares a trunk with is trained alone.
 
 use std::collections::HashMap;
 
@@ -13,12 +17,12 @@ use crate::{
     data::DataManifest,
     hash::content_hash,
     id::{RunId, SweepId},
-    recipe::{Amount, MAX_RUNS, Recipe, RecipeError, RunRequest, SizeRequest},
-    run::{Evaluation, Run, RunConfig, RunRole},
+    recipe::{Amount, DiffusionRule, MAX_RUNS, Recipe, RecipeError, RunRequest, SizeRequest},
+    run::{Evaluation, ParentEdge, Run, RunConfig, RunRole},
     shape::{
-        LmShape, Shape,
-        lm::{ShapeError, ShapeRule},
+        DiffusionShape, LmShape, Shape, ShapeError, diffusion::DiffusionShapeRule, lm::ShapeRule,
     },
+    task::mixture,
     training::TRAINING_REVISION,
 };
 
@@ -96,7 +100,10 @@ pub fn expand(recipe: &Recipe, manifest: &DataManifest) -> Result<Grid, RecipeEr
     let mut grid = Grid { runs: Vec::with_capacity(recipe.requests.len()), merged: 0 };
     let mut places: HashMap<RunId, usize> = HashMap::new();
     for request in &recipe.requests {
-        let run = grid_run(recipe, manifest, request)?;
+        let mut run = grid_run(recipe, manifest, request)?;
+        if recipe.training.trunk {
+            fork(recipe, request, &mut run, &mut grid, &mut places)?;
+        }
         let id = run.run.config.id();
         match places.get(&id) {
             None => {
@@ -113,13 +120,76 @@ pub fn expand(recipe: &Recipe, manifest: &DataManifest) -> Result<Grid, RecipeEr
     }
     if grid.runs.len() > MAX_RUNS {
         let message = format!(
-            "{} runs are more than the limit of {MAX_RUNS}; hint: split the recipe",
+            "{} runs, trunks included, are more than the limit of {MAX_RUNS}; hint: split the \
+             recipe",
             grid.runs.len()
         );
-        return Err(recipe.error_at(&recipe.requests[MAX_RUNS].amount_at, &message));
+        let last = recipe.requests.last().expect("a grid of runs has requests");
+        return Err(recipe.error_at(&last.amount_at, &message));
     }
     check_data(recipe, manifest)?;
     Ok(grid)
+}
+
+/// Makes a run a branch: adds its trunk to the grid, or extends the one that is there, and sets the
+/// edge to it.
+fn fork(
+    recipe: &Recipe,
+    request: &RunRequest,
+    branch: &mut GridRun,
+    grid: &mut Grid,
+    places: &mut HashMap<RunId, usize>,
+) -> Result<(), RecipeError> {
+    let refused = |message: String| recipe.error_at(&request.amount_at, &message);
+    let config = &branch.run.config;
+    let trunk = config.trunk().expect("a recipe with trunks has a schedule that cools down");
+    let id = trunk.id();
+    let known = places.get(&id).copied();
+    if known.is_none() && branch.role == RunRole::Check {
+        return Ok(());
+    }
+    let step = trunk.steps;
+    check_warmup(config, step).map_err(refused)?;
+    let place = known.unwrap_or_else(|| {
+        let run = Run { config: trunk, forks: Vec::new(), ..branch.run.clone() };
+        let entry = GridRun { run, role: RunRole::Trunk, tokens_requested: 0.0, budget: None };
+        places.insert(id.clone(), grid.runs.len());
+        grid.runs.push(entry);
+        grid.runs.len() - 1
+    });
+    let entry = &mut grid.runs[place];
+    let mut fork = Run { forks: vec![step], ..entry.run.clone() };
+    fork.config.steps = step;
+    entry.run = entry.run.extended_by(&fork);
+    #[expect(clippy::cast_precision_loss, reason = "token counts are below 2^53")]
+    {
+        entry.tokens_requested = entry.run.config.tokens() as f64;
+    }
+    branch.run.config.parent = Some(ParentEdge { run: id, step });
+    Ok(())
+}
+
+/// A branch has its trunk's warm-up, whatever its own length: it must be neither cut by the share
+/// of the run that it may take, nor reach into the cool-down.
+fn check_warmup(config: &RunConfig, fork: u64) -> Result<(), String> {
+    let schedule = &config.schedule;
+    let (wanted, steps) = (schedule.warmup_steps.max(1), config.steps);
+    let within = schedule.warmup(steps);
+    if within < wanted {
+        return Err(format!(
+            "at {steps} steps `warmup_fraction` cuts the warm-up from {wanted} to {within} steps, \
+             but a branch has the warm-up of its trunk; hint: set `training.warmup_steps` to at \
+             most {within}, raise `training.warmup_fraction`, or ask for more"
+        ));
+    }
+    if fork < wanted {
+        return Err(format!(
+            "the cool-down begins at step {fork} of {steps}, within the warm-up of {wanted} steps, \
+             so there is nothing to fork from; hint: set `training.warmup_steps` to at most \
+             {fork}, lower the fraction of the `wsd` schedule, or ask for more"
+        ));
+    }
+    Ok(())
 }
 
 /// Refuses data on which not even one step can be made.
@@ -130,17 +200,20 @@ fn check_data(recipe: &Recipe, manifest: &DataManifest) -> Result<(), RecipeErro
     // A window has one more token than it predicts from.
     if manifest.train_tokens <= batch {
         let message = format!(
-            "the corpus has {} training tokens, fewer than one batch of {batch} (batch {} x \
+            "there are {} training {}, fewer than one batch of {batch} (batch {} x \
              sequence {sequence}); hint: add data, or lower `training.batch`",
-            manifest.train_tokens, recipe.training.batch
+            manifest.train_tokens,
+            manifest.unit(),
+            recipe.training.batch
         );
         return Err(recipe.error_at(&at, &message));
     }
     if manifest.validation_tokens <= sequence {
         let message = format!(
-            "the corpus holds out {} tokens, fewer than one window of {sequence}; hint: add \
+            "{} {} are held out, fewer than one window of {sequence}; hint: add \
              data, or raise `data.held_out`",
-            manifest.validation_tokens
+            manifest.validation_tokens,
+            manifest.unit()
         );
         return Err(recipe.error_at(&at, &message));
     }
@@ -152,7 +225,7 @@ fn grid_run(
     manifest: &DataManifest,
     request: &RunRequest,
 ) -> Result<GridRun, RecipeError> {
-    let shape = Shape::Lm(shape(recipe, manifest, request.size).map_err(|error| {
+    let shape = shape(recipe, manifest, request.size).map_err(|error| {
         let message = match request.amount {
             Amount::Budget(budget) if request.size_at == request.amount_at => {
                 format!("at the budget of {budget:e} FLOPs, {error}")
@@ -160,14 +233,15 @@ fn grid_run(
             _ => error.to_string(),
         };
         recipe.error_at(&request.size_at, &message)
-    })?);
+    })?;
     let (tokens_requested, budget) = match request.amount {
         #[expect(clippy::cast_precision_loss, reason = "token counts are below 2^53")]
         Amount::Tokens(tokens) => (tokens as f64, None),
         Amount::Budget(budget) => (budget / shape.flops_per_token(), Some(budget)),
     };
-    let steps = steps(recipe, tokens_requested)
-        .ok_or_else(|| recipe.error_at(&request.amount_at, &too_long(tokens_requested)))?;
+    let steps = steps(recipe, tokens_requested).ok_or_else(|| {
+        recipe.error_at(&request.amount_at, &too_long(tokens_requested, shape.data_unit()))
+    })?;
     let config = RunConfig {
         training_revision: TRAINING_REVISION,
         shape,
@@ -178,12 +252,14 @@ fn grid_run(
         schedule: recipe.training.schedule.clone(),
         seed: request.seed,
         parent: None,
+        mixture: mixture(&recipe.evaluation.tasks),
     };
     let run = Run {
         config,
         source: recipe.data.clone(),
         manifest: manifest.clone(),
         evaluation: recipe.evaluation.clone(),
+        forks: Vec::new(),
     };
     Ok(GridRun { run, role: request.role, tokens_requested, budget })
 }
@@ -199,14 +275,59 @@ fn steps(recipe: &Recipe, tokens: f64) -> Option<u64> {
     (steps <= MAX_STEPS).then_some(steps as u64)
 }
 
-fn too_long(tokens: f64) -> String {
+fn too_long(tokens: f64, unit: &str) -> String {
     format!(
-        "{tokens:e} tokens are more than {MAX_STEPS:e} optimiser steps; hint: raise \
+        "{tokens:e} {unit} are more than {MAX_STEPS:e} optimiser steps; hint: raise \
          `training.batch`, or ask for less"
     )
 }
 
-fn shape(
+fn shape(recipe: &Recipe, manifest: &DataManifest, size: SizeRequest) -> Result<Shape, ShapeError> {
+    match &recipe.model.diffusion {
+        None => lm_shape(recipe, manifest, size).map(Shape::Lm),
+        Some(rule) => diffusion_shape(recipe, rule, manifest, size).map(Shape::Diffusion),
+    }
+}
+
+fn diffusion_shape(
+    recipe: &Recipe,
+    rule: &DiffusionRule,
+    manifest: &DataManifest,
+    size: SizeRequest,
+) -> Result<DiffusionShape, ShapeError> {
+    let image = manifest.image.ok_or(ShapeError::NoImages)?;
+    if rule.class_conditional && image.classes == 0 {
+        return Err(ShapeError::NoClasses);
+    }
+    let head_width = recipe.model.head_width;
+    let like = DiffusionShape {
+        side: image.side,
+        channels: image.channels,
+        patch: rule.patch,
+        classes: if rule.class_conditional { image.classes } else { 0 },
+        width: head_width,
+        layers: 2,
+        heads: 1,
+        process: rule.process.clone(),
+    };
+    // Before a search by parameters, which would not see what is wrong with the image.
+    like.check()?;
+    let rule = DiffusionShapeRule { like, head_width, aspect: recipe.model.aspect };
+    let shape = match size {
+        SizeRequest::Parameters(target) => rule.of_parameters(target)?,
+        SizeRequest::Shape { width, layers, heads } => {
+            if width == 0 {
+                return Err(ShapeError::Zero("width"));
+            }
+            let heads = heads.unwrap_or((width / head_width).max(1));
+            DiffusionShape { layers, heads, ..rule.of_width(width) }
+        }
+    };
+    shape.check()?;
+    Ok(shape)
+}
+
+fn lm_shape(
     recipe: &Recipe,
     manifest: &DataManifest,
     size: SizeRequest,
@@ -215,6 +336,7 @@ fn shape(
         vocabulary: manifest.vocabulary,
         sequence: recipe.model.sequence,
         mlp: recipe.model.mlp,
+        token_shift: recipe.model.token_shift,
         head_width: recipe.model.head_width,
         aspect: recipe.model.aspect,
     };

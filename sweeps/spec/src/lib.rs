@@ -8,6 +8,7 @@
 pub mod attempt;
 pub mod cost;
 pub mod data;
+pub mod diffusion;
 pub mod grid;
 pub mod hash;
 pub mod id;
@@ -17,5 +18,6 @@ pub mod random;
 pub mod recipe;
 pub mod run;
 pub mod shape;
+pub mod task;
 pub mod training;
 pub mod units;

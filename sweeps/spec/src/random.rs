@@ -29,6 +29,9 @@ pub enum Purpose {
     Sampling = 9,
     /// Items of an evaluation task.
     Task = 10,
+    /// Which training windows are made of tasks, and what stands in them; the stream is the
+    /// sample.
+    TaskMixture = 11,
 }
 
 /// A generator for one (seed, purpose, stream). Cheap to make; draws are indexed by an internal

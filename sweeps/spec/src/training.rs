@@ -40,6 +40,7 @@ pub enum Decay {
     /// (Haegele et al. 2024, 2405.18392).
     Wsd {
         /// Share of all steps that cools down, above 0, at most 1.
+        // A recipe cannot say 0; that is a trunk, which never cools down.
         fraction: f64,
     },
     /// Half a cosine down to `floor` times the peak (Loshchilov and Hutter 2017, 1608.03983).
@@ -76,6 +77,43 @@ impl Schedule {
         self.warmup_steps.min(bound).max(1)
     }
 
+    /// Whether the rate stays at its peak after warm-up: the schedule of a trunk.
+    #[must_use]
+    pub fn is_constant(&self) -> bool {
+        matches!(self.decay, Decay::Wsd { fraction } if fraction == 0.0)
+    }
+
+    /// The step (0-based) at which a run of `steps` steps begins to cool down: steps before it
+    /// have the constant rate or the warm-up's. `None` for a schedule without a constant part.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "step counts are below 2^53 and the share is at most 1"
+    )]
+    pub fn cooldown_start(&self, steps: u64) -> Option<u64> {
+        match self.decay {
+            Decay::Wsd { .. } if self.is_constant() => None,
+            Decay::Wsd { fraction } => {
+                let decay_steps = (fraction * steps as f64).round().max(1.0) as u64;
+                Some(steps.saturating_sub(decay_steps))
+            }
+            Decay::Cosine { .. } => None,
+        }
+    }
+
+    /// The schedule of the trunk under runs of this schedule: the same warm-up, whatever the
+    /// length, then constant.
+    #[must_use]
+    pub fn trunk(&self) -> Self {
+        Self {
+            warmup_steps: self.warmup_steps,
+            warmup_fraction: 1.0,
+            decay: Decay::Wsd { fraction: 0.0 },
+        }
+    }
+
     /// The factor on the peak learning rate at `step` (0-based) of `steps`, in (0, 1].
     ///
     /// # Panics
@@ -87,6 +125,7 @@ impl Schedule {
         let warmup = self.warmup(steps);
         let rising = ((step + 1) as f64 / warmup as f64).min(1.0);
         let falling = match self.decay {
+            Decay::Wsd { .. } if self.is_constant() => 1.0,
             Decay::Wsd { fraction } => {
                 let decay_steps = (fraction * steps as f64).round().max(1.0);
                 let start = steps as f64 - decay_steps;
@@ -122,6 +161,24 @@ mod tests {
         assert!(factors[9..160].iter().all(|&factor| factor == 1.0));
         assert!(factors[160..].windows(2).all(|pair| pair[1] < pair[0]));
         assert!(factors[199] > 0.0 && factors[199] < 0.02, "{}", factors[199]);
+    }
+
+    #[test]
+    fn a_trunk_has_the_rates_of_its_branches_before_they_cool_down() {
+        for (steps, fraction) in [(200_u64, 0.2), (137, 0.3), (1000, 0.15), (20, 0.25)] {
+            let schedule = Schedule { warmup_fraction: 0.6, ..wsd(fraction) };
+            let start = schedule.cooldown_start(steps).expect("it cools down");
+            let trunk = schedule.trunk();
+            assert!(trunk.is_constant() && trunk.cooldown_start(steps).is_none());
+            // The end of the trunk is anything from the fork on.
+            for end in [start, steps, 3 * steps] {
+                for step in 0..start {
+                    let (ours, its) = (schedule.factor(step, steps), trunk.factor(step, end));
+                    assert_eq!(ours.to_bits(), its.to_bits(), "step {step} of {steps}");
+                }
+            }
+            assert!(schedule.factor(start, steps) < 1.0);
+        }
     }
 
     #[test]

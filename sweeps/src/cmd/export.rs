@@ -29,10 +29,21 @@ pub(crate) struct Args {
     output: Option<PathBuf>,
     #[command(flatten)]
     access: AccessArgs,
+    /// Copy the whole SQLite store into a new file instead, also while a coordinator writes it
+    #[cfg(feature = "store")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["points", "output"])]
+    backup: Option<PathBuf>,
+    #[cfg(feature = "store")]
+    #[command(flatten)]
+    store: super::doctor::StoreArgs,
 }
 
-/// Writes the table.
+/// Writes the table, or copies the store.
 pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    #[cfg(feature = "store")]
+    if let Some(copy) = &args.backup {
+        return backup(&args.store, copy, console);
+    }
     let metrics = if args.points { Metric::ALL } else { &[] };
     let results = block_on(async {
         let mut control = args.access.connect().await?;
@@ -50,6 +61,28 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
         None => write(console.out)?,
         Some(path) => to_file(path, write)?,
     }
+    Ok(Exit::Done)
+}
+
+/// Copies a SQLite store as of one moment.
+#[cfg(feature = "store")]
+fn backup(
+    store: &super::doctor::StoreArgs,
+    copy: &Path,
+    console: &mut Console<'_>,
+) -> Result<Exit, Failure> {
+    block_on(async {
+        match store.open().await? {
+            sweep_store::Database::Sqlite(sqlite) => {
+                sqlite.backup(copy).await.map_err(|error| Failure::new(Exit::Failed, error))
+            }
+            sweep_store::Database::Postgres(_) => Err(Failure::message(
+                Exit::Usage,
+                "a Postgres server copies its databases itself; hint: pg_dump --format=custom",
+            )),
+        }
+    })?;
+    console.say(format_args!("copied the store to {}", copy.display()))?;
     Ok(Exit::Done)
 }
 

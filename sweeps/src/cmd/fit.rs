@@ -1,49 +1,162 @@
 //! `sweep fit`: a scaling law over the runs of a sweep, or over the observations of a table.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
-use sweep_fit::{FitError, Law, Method, Objective, Observation, Options};
+use serde::Serialize;
+use sweep_fit::{Fit, Intervals, Law, Method, Objective, Observation, Options, Weighting};
 use sweep_spec::units::parse_number;
 
 use crate::{
+    analysis::{Analysis, Basis, Wanted, refused, register},
     client::{AccessArgs, block_on, select_sweep},
     console::{Console, Format},
     exit::{Exit, Failure},
     law,
-    output::fit_table,
-    results,
+    output::{self, fit_table},
+    results::{self, SweepResults},
     source::{self, Filter, Mapping},
 };
 
 /// Arguments of `sweep fit`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    from: Origin,
+    #[command(flatten)]
+    what: What,
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Store the forecasts of --at in this file before their runs are trained: one hashed entry a
+    /// line, each naming the one before
+    #[arg(long, value_name = "FILE", requires = "at", conflicts_with = "fared")]
+    preregister: Option<PathBuf>,
+    /// Hold the forecasts stored in this file against the losses given here: error, factor of
+    /// extrapolation, coverage; fits nothing
+    #[arg(long, value_name = "FILE")]
+    fared: Option<PathBuf>,
+}
+
+/// Where observations come from.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Origin {
     /// A sweep, by name, id or the beginning of its id, or `last`; what its recipe says of the fit
     /// holds where no option says otherwise
     #[arg(required_unless_present = "input", conflicts_with = "input")]
     sweep: Option<String>,
-    /// The table: CSV with a header, or JSON lines; needs no coordinator
+    /// The table: CSV with a header, JSON lines (.jsonl) or Parquet (.parquet); needs no coordinator
     #[arg(long, value_name = "FILE", requires = "maps")]
     input: Option<PathBuf>,
-    /// Which column is N, D, C, loss, unique (tokens), group (run) or budget; repeats
+    /// Which column is N, D, C, loss, unique (tokens), group (run), budget, noise (standard deviation
+    /// of the loss over seeds) or seconds; repeats
     #[arg(long = "map", value_name = "ROLE=COLUMN", requires = "input")]
     maps: Vec<String>,
     /// Only rows whose cell is this text; repeats
     #[arg(long = "where", value_name = "COLUMN=VALUE", requires = "input")]
     filters: Vec<Filter>,
+    /// Read the sweep from this SQLite store instead of asking a coordinator
+    #[cfg(feature = "local")]
+    #[arg(long, value_name = "FILE", conflicts_with = "input")]
+    db: Option<PathBuf>,
     #[command(flatten)]
     access: AccessArgs,
-    #[command(flatten)]
-    what: What,
+}
+
+/// Observations with what is known beside them.
+pub(crate) struct Gathered {
+    /// Observations.
+    pub(crate) observations: Vec<Observation>,
+    /// GPU-seconds of each; empty where one is missing.
+    pub(crate) seconds: Vec<f64>,
+    /// What the recipe says of the fit, or the defaults.
+    pub(crate) base: Options,
+    /// Where they came from.
+    pub(crate) origin: String,
+    /// The sweep, where they came from one.
+    pub(crate) sweep: Option<SweepResults>,
+}
+
+impl Gathered {
+    /// The same by reference.
+    pub(crate) fn basis(&self) -> Basis<'_> {
+        Basis { observations: &self.observations, seconds: &self.seconds, origin: &self.origin }
+    }
+}
+
+impl Origin {
+    /// Reads the table, or asks for the sweep; says which runs give no observation.
+    ///
+    /// # Errors
+    /// [`Failure`] with 2 for usage, 3 and 4 for coordinator and store, 5 for the data.
+    pub(crate) fn gather(&self, console: &mut Console<'_>) -> Result<Gathered, Failure> {
+        if let Some(input) = &self.input {
+            let read = Mapping::new(&self.maps)
+                .and_then(|mapping| source::read(input, &mapping, &self.filters))
+                .map_err(|error| Failure::new(error.exit(), error))?;
+            let base = Options { ungrouped_column: read.run_column, ..Options::default() };
+            return Ok(Gathered {
+                observations: read.observations,
+                seconds: read.seconds,
+                base,
+                origin: input.display().to_string(),
+                sweep: None,
+            });
+        }
+        let results = self.results()?;
+        for (run, why) in results.left_out() {
+            console.say(format_args!("run {} gives no observation: {why}", run.label()))?;
+        }
+        Ok(Gathered {
+            observations: results.observations(),
+            seconds: results.seconds(),
+            base: law::options(results.fit_plan())?,
+            origin: format!("sweep {} ({})", results.name, results.id),
+            sweep: Some(results),
+        })
+    }
+
+    fn results(&self) -> Result<SweepResults, Failure> {
+        let name = self.sweep.as_deref().unwrap_or("last");
+        #[cfg(feature = "local")]
+        if let Some(path) = &self.db {
+            return block_on(crate::local::store::results(path, name));
+        }
+        block_on(async {
+            let mut control = self.access.connect().await?;
+            let sweep = select_sweep(&mut control, name).await?;
+            results::fetch(&mut control, &sweep, &[]).await
+        })
+    }
+}
+
+/// `--law`: one of them, or the one that predicts best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LawChoice {
+    /// This one.
+    Named(Law),
+    /// The least error on the largest compute, held out.
+    Best,
+}
+
+impl FromStr for LawChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "best" {
+            return Ok(Self::Best);
+        }
+        text.parse().map(Self::Named).map_err(|error: String| format!("{error}, or best"))
+    }
 }
 
 /// What to fit and how; the part that does not depend on where observations come from.
 #[derive(Debug, clap::Args)]
 pub(crate) struct What {
-    /// separable (default), coupled, kaplan, gadre, repeat, broken, power or power-floor
+    /// separable (default), coupled, kaplan, gadre, repeat, bounded, broken, broken-2, broken-3, power,
+    /// power-floor, or best: the one with the least error on the largest compute, held out
     #[arg(long, value_name = "LAW")]
-    law: Option<Law>,
-    /// huber-log (default), l1-log, huber, mse or mse-log; always a sum
+    law: Option<LawChoice>,
+    /// huber-log (default), l1-log, huber, mse, mse-log, or asymmetric-log:K, where a prediction above
+    /// the loss costs K times as much (3 without K); always a sum
     #[arg(long, value_name = "NAME")]
     objective: Option<String>,
     /// Where Huber's quadratic part ends, on the scale of the residual; 0.001 by default
@@ -67,6 +180,20 @@ pub(crate) struct What {
     /// Print the optimum of this many FLOPs; repeats
     #[arg(long = "budget", value_name = "FLOPS", value_parser = flops)]
     budgets: Vec<f64>,
+    /// bootstrap (default), residual (holds its coverage with few runs; both need --bootstrap), or
+    /// profile, which needs no resampling
+    #[arg(long, value_name = "WAY")]
+    intervals: Option<Intervals>,
+    /// equal (default), or seed-noise: by the inverse variance over seeds, from --map noise=COLUMN or
+    /// from sizes trained more than once
+    #[arg(long, value_name = "WAY")]
+    weights: Option<Weighting>,
+    /// Search a grid to certify a kaplan, coupled, repeat or broken law; others are certified anyway
+    #[arg(long)]
+    certify: bool,
+    /// Descend from this many random starts as well
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    starts: usize,
 }
 
 fn method(text: &str) -> Result<Method, String> {
@@ -94,75 +221,100 @@ impl What {
             // Intervals of a recipe belong to its law.
             Method::Isoflop | Method::Envelope => self.bootstrap.unwrap_or(0),
         };
+        let intervals = self.intervals.unwrap_or(base.intervals);
+        if intervals == Intervals::Residual && bootstrap == 0 {
+            let text = "--intervals residual needs resampled fits; hint: add --bootstrap 2000";
+            return Err(Failure::message(Exit::Usage, text.to_owned()));
+        }
         Ok(Options {
-            law: self.law.unwrap_or(base.law),
+            law: match self.law {
+                Some(LawChoice::Named(law)) => law,
+                Some(LawChoice::Best) | None => base.law,
+            },
             objective,
             method: self.method,
             drop_highest: self.drop_highest,
             hold_out_top: self.hold_out_top,
             bootstrap,
             seed: self.seed.unwrap_or(base.seed),
-            budgets: if self.budgets.is_empty() { base.budgets } else { self.budgets.clone() },
-            ungrouped_column: base.ungrouped_column,
+            budgets: if self.budgets.is_empty() {
+                base.budgets.clone()
+            } else {
+                self.budgets.clone()
+            },
+            intervals,
+            weighting: self.weights.unwrap_or(base.weighting),
+            starts: self.starts,
+            certify: self.certify,
+            ..base
         })
+    }
+
+    /// The options for these observations: `--law best` is settled here, by the ranking.
+    ///
+    /// # Errors
+    /// Exit code 5 where no law can be ranked.
+    pub(crate) fn settle(
+        &self,
+        gathered: &Gathered,
+        console: &mut Console<'_>,
+    ) -> Result<Options, Failure> {
+        let options = self.options(gathered.base.clone())?;
+        if self.law != Some(LawChoice::Best) {
+            return Ok(options);
+        }
+        let ranked = sweep_fit::rank(&gathered.observations, &options);
+        let best = ranked.into_iter().next().ok_or_else(|| refused(sweep_fit::FitError::Empty))?;
+        let held = best.result.map_err(refused)?;
+        console.say(format_args!(
+            "law {} has the least held-out error, {:.3} % of the loss over {} observations",
+            best.law,
+            100.0 * held.mean_abs_rel_error,
+            held.n
+        ))?;
+        Ok(Options { law: best.law, ..options })
     }
 }
 
 /// Where Huber's quadratic part ends when neither options nor recipe say.
 const DEFAULT_DELTA: f64 = 1e-3;
 
+/// A fit with the parts that were asked for beside it, as one document.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    fit: &'a Fit,
+    #[serde(flatten)]
+    analysis: &'a Analysis,
+    /// Hash of the stored forecasts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preregistered: Option<&'a str>,
+}
+
 /// Gets the observations, fits and prints.
 ///
 /// # Errors
 /// [`Failure`] with 2 for usage, 3 and 4 for the coordinator, 5 for the data.
 pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
-    let (observations, base) = match (&args.input, &args.sweep) {
-        (Some(input), _) => {
-            let read = Mapping::new(&args.maps)
-                .and_then(|mapping| source::read(input, &mapping, &args.filters))
-                .map_err(|error| Failure::new(error.exit(), error))?;
-            let ungrouped_column = read.run_column;
-            (read.observations, Options { ungrouped_column, ..Options::default() })
-        }
-        (None, sweep) => of_sweep(sweep.as_deref().unwrap_or("last"), &args.access, console)?,
-    };
-    fit_and_print(&observations, &args.what.options(base)?, console)
-}
-
-/// The observations of a sweep and the options of its recipe; says which runs give none.
-fn of_sweep(
-    name: &str,
-    access: &AccessArgs,
-    console: &mut Console<'_>,
-) -> Result<(Vec<Observation>, Options), Failure> {
-    let results = block_on(async {
-        let mut control = access.connect().await?;
-        let sweep = select_sweep(&mut control, name).await?;
-        results::fetch(&mut control, &sweep, &[]).await
-    })?;
-    for (run, why) in results.left_out() {
-        console.say(format_args!("run {} gives no observation: {why}", run.label()))?;
+    if let Some(path) = &args.fared {
+        return fared(path, &args.from, console);
     }
-    Ok((results.observations(), law::options(results.fit_plan())?))
-}
-
-/// Fits observations, wherever they came from, and prints the result.
-///
-/// # Errors
-/// [`Failure`] with 2 for usage and 5 for the data.
-pub(crate) fn fit_and_print(
-    observations: &[Observation],
-    options: &Options,
-    console: &mut Console<'_>,
-) -> Result<Exit, Failure> {
-    let fit = sweep_fit::fit(observations, options).map_err(|error: FitError| {
-        let exit = if error.is_usage() { Exit::Usage } else { Exit::FitRefused };
-        Failure::new(exit, error)
-    })?;
+    let gathered = args.from.gather(console)?;
+    let options = args.what.settle(&gathered, console)?;
+    let fit = sweep_fit::fit(&gathered.observations, &options).map_err(refused)?;
+    let analysis = args.wanted.analyse(&gathered.basis(), &fit, &options)?;
+    let hash = match &args.preregister {
+        Some(path) => Some(register::append(path, &fit, &analysis.forecasts, unix_seconds())?),
+        None => None,
+    };
     match console.format {
-        Format::Json => console.json(&fit)?,
+        Format::Json => {
+            let preregistered = hash.as_deref();
+            console.json(&Document { fit: &fit, analysis: &analysis, preregistered })?;
+        }
         Format::Table => {
             fit_table::print(&fit, console.out)?;
+            output::analysis::print(&analysis, console.out)?;
             // Before the warnings on the other stream.
             console.out.flush()?;
             for warning in &fit.warnings {
@@ -175,5 +327,47 @@ pub(crate) fn fit_and_print(
             }
         }
     }
+    if let (Some(hash), Some(path)) = (&hash, &args.preregister) {
+        console.say(format_args!("stored in {} as {hash}", path.display()))?;
+    }
     Ok(Exit::Done)
 }
+
+/// Wall time for the date of a stored forecast.
+#[expect(clippy::disallowed_methods, reason = "the date of a forecast is what a reader asks for")]
+fn unix_seconds() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+/// Holds stored forecasts against the losses given.
+fn fared(
+    path: &std::path::Path,
+    from: &Origin,
+    console: &mut Console<'_>,
+) -> Result<Exit, Failure> {
+    let entries = register::read(path)?;
+    let measured = match &from.input {
+        Some(_) => from.gather(console)?.observations,
+        // Checks are what forecasts of a sweep are about.
+        None => from.results()?.measured(),
+    };
+    let record = register::fared(&entries, &measured);
+    match console.format {
+        Format::Json => console.json(&record)?,
+        Format::Table => output::analysis::print_record(&record, console.out)?,
+        Format::Quiet => {
+            for fared in &record.forecasts {
+                writeln!(
+                    console.out,
+                    "{} {:e} {:e}",
+                    fared.entry, fared.promise.n, fared.promise.d
+                )?;
+            }
+        }
+    }
+    Ok(if record.measured == 0 { Exit::NoMatch } else { Exit::Done })
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,11 @@
 //! prints; it holds no scheduling and no mathematics.
 
 mod completions;
-mod export;
-mod fit;
+#[cfg(feature = "store")]
+mod doctor;
+pub(crate) mod emergence;
+pub(crate) mod export;
+pub(crate) mod fit;
 mod init;
 mod plan;
 mod plot;
@@ -11,9 +14,12 @@ mod report;
 #[cfg(feature = "local")]
 mod run;
 mod runs;
+#[cfg(feature = "local")]
+mod sample;
 mod schema;
 mod status;
 mod submit;
+mod suggest;
 mod watch;
 
 use clap::Subcommand;
@@ -45,14 +51,24 @@ pub(crate) enum Command {
     Cancel(runs::CancelArgs),
     /// Queue failed and cancelled runs again
     Retry(runs::RetryArgs),
+    /// Write text with a trained run, from its checkpoint on this machine
+    #[cfg(feature = "local")]
+    Sample(sample::Args),
     /// Fit a scaling law to a sweep or to a table of runs
     Fit(fit::Args),
+    /// Choose the next runs: those that sharpen a forecast most for what they cost
+    Suggest(suggest::Args),
+    /// Tell whether task metrics jump with scale, and forecast them
+    Emergence(emergence::Args),
     /// Draw a figure in the terminal or into a file
     Plot(plot::Args),
     /// Write observations, fit, figures and the report of a sweep into a folder
     Report(report::Args),
     /// Write runs or curves as CSV or JSON lines
     Export(export::Args),
+    /// Check that a store is sound
+    #[cfg(feature = "store")]
+    Doctor(doctor::Args),
     /// Print the JSON Schema of a recipe
     Schema,
     /// Print a completion script for a shell
@@ -80,10 +96,16 @@ impl Command {
             Self::Explain(args) => runs::explain(&args, console),
             Self::Cancel(args) => runs::cancel(&args, console),
             Self::Retry(args) => runs::retry(&args, console),
+            #[cfg(feature = "local")]
+            Self::Sample(args) => sample::run(&args, console),
             Self::Fit(args) => fit::run(&args, console),
+            Self::Suggest(args) => suggest::run(&args, console),
+            Self::Emergence(args) => emergence::run(&args, console),
             Self::Plot(args) => plot::run(&args, console),
             Self::Report(args) => report::run(&args, console),
             Self::Export(args) => export::run(&args, console),
+            #[cfg(feature = "store")]
+            Self::Doctor(args) => doctor::run(&args, console),
             Self::Schema => schema::run(console),
             Self::Completions(args) => completions::run(&args, console),
             #[cfg(feature = "local")]

@@ -40,12 +40,22 @@ pub(crate) struct Args {
     access: AccessArgs,
 }
 
+/// What a figure is made of: scores of tasks are many, and most figures show none.
+const fn metrics(figure: FigureKind) -> &'static [Metric] {
+    match figure {
+        FigureKind::Emergence(_) | FigureKind::Calibration(_) | FigureKind::NoiseLevels => {
+            Metric::ALL
+        }
+        _ => &[Metric::TrainLoss, Metric::ValidationLoss],
+    }
+}
+
 /// Draws the figure.
 pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
     let results = block_on(async {
         let mut control = args.access.connect().await?;
         let sweep = select_sweep(&mut control, &args.sweep).await?;
-        results::fetch(&mut control, &sweep, &[Metric::TrainLoss, Metric::ValidationLoss]).await
+        results::fetch(&mut control, &sweep, metrics(args.figure)).await
     })?;
     let (input, fit) = law::plot_input(&results);
     if let Err(failure) = fit {

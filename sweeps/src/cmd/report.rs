@@ -11,7 +11,7 @@ use crate::{
     forecast, law,
     outputs::OutFolder,
     page::Telling,
-    results,
+    results, texts,
 };
 
 /// Arguments of `sweep report`.
@@ -39,7 +39,11 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
     let (input, fit) = law::plot_input(&results);
     let command = format!("sweep report {} --out {}", results.id, folder.root().display());
     let fit_refused = fit.as_ref().err().map(ToString::to_string);
-    let telling = Telling { command, fit_refused, ..Telling::default() };
+    let (texts, failed) = texts::collect(&results, None);
+    for reason in failed {
+        console.say(reason)?;
+    }
+    let telling = Telling { command, fit_refused, texts, ..Telling::default() };
     let paths = folder.write_results(&results, &input, fit.as_ref().ok(), &telling)?;
     if let Ok(fit) = &fit {
         let file = forecast::forecast(&results, fit);

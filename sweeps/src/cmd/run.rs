@@ -9,6 +9,7 @@ use sweep_proto::{client::Control, v1};
 use sweep_spec::{
     metric::Metric,
     plan::{DeviceKind, Plan},
+    run::RunRole,
     units::si,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,7 +30,7 @@ use crate::{
     progress::{Progress, Weights},
     recipe_file::Prepared,
     results::{self, SweepResults},
-    speed, submission,
+    speed, submission, texts,
 };
 
 /// Arguments of `sweep run`.
@@ -216,10 +217,14 @@ impl Job<'_> {
             // Without a prediction the FLOPs weigh: for all runs or for none, the kind is one.
             let seconds = run.seconds.first().copied().flatten().map(|p| p.seconds);
             let id = run.id.to_string();
-            weights.seconds.insert(id.clone(), seconds.unwrap_or(run.flops));
+            weights.seconds.insert(id.clone(), seconds.unwrap_or(run.own_flops));
+            if let Some(edge) = &run.parent {
+                weights.first_steps.insert(id.clone(), edge.step);
+            }
+            let trunk = if run.role == RunRole::Trunk { "trunk " } else { "" };
             #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
             let label = format!(
-                "{} N {} D {}",
+                "{trunk}{} N {} D {}",
                 run.id.short(),
                 si(run.parameters.total as f64),
                 si(run.tokens as f64)
@@ -277,9 +282,20 @@ impl Job<'_> {
         sweep: &str,
         console: &mut Console<'_>,
     ) -> Result<Exit, Failure> {
-        let results = results::fetch(control, sweep, Metric::ALL).await?;
+        let mut results = results::fetch(control, sweep, Metric::ALL).await?;
+        if results.is_diffusion() {
+            for line in results.read_samples(&LocalWorker::checkpoints(&self.folder.state())) {
+                console.say(format_args!("samples are left out: {line}"))?;
+            }
+        }
         let (input, fit) = law::plot_input(&results);
+        let checkpoints = self.folder.state().join("worker").join("checkpoints");
+        let (texts, failed) = texts::collect(&results, Some(&checkpoints));
+        for reason in failed {
+            console.say(reason)?;
+        }
         let telling = Telling {
+            texts,
             command: self.command(),
             fit_refused: fit.as_ref().err().map(ToString::to_string),
             planned_seconds: self.plan.devices.first().and_then(|device| device.device_seconds),

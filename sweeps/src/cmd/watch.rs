@@ -1,7 +1,5 @@
 //! `sweep watch`: progress of a sweep until every run has ended.
 
-use std::collections::HashMap;
-
 use sweep_proto::{client::Control, v1};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -41,11 +39,11 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
 pub(crate) async fn weights(control: &mut Control, sweep: &str) -> Result<Weights, Failure> {
     let request = v1::ListRunsRequest { sweep: sweep.to_owned(), ..v1::ListRunsRequest::default() };
     let mut rows = control.list_runs(request).await.map_err(refused)?.into_inner();
-    let mut weights = Weights { seconds: HashMap::new(), labels: HashMap::new() };
+    let mut weights = Weights::default();
     while let Some(row) = rows.message().await.map_err(refused)? {
         let facts = row.facts.unwrap_or_default();
         // FLOPs where no prediction is known: for all runs or for none, as they are summed.
-        let weight = row.predicted_seconds.unwrap_or(facts.flops / 1e10);
+        let weight = row.predicted_seconds.unwrap_or(facts.own_flops / 1e10);
         #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
         let (n, d) = (facts.n_total as f64, facts.tokens as f64);
         let label = format!(
@@ -55,6 +53,9 @@ pub(crate) async fn weights(control: &mut Control, sweep: &str) -> Result<Weight
             sweep_spec::units::si(d)
         );
         weights.seconds.insert(row.run_id.clone(), weight);
+        if let Some(step) = facts.parent_step {
+            weights.first_steps.insert(row.run_id.clone(), step);
+        }
         weights.labels.insert(row.run_id, label);
     }
     Ok(weights)

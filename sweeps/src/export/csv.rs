@@ -1,16 +1,19 @@
 //! CSV: one row per run, its first columns `C,N,D,loss` as in published tables of scaling runs; or
 //! one row per point. A value that was not measured is an empty cell.
+//!
+//! A trunk has a row for its cost and no loss. `own_C` counts what each run trained itself, so its
+//! sum counts a trunk once; C and D of a branch are those of its path. Points stand under the run
+//! that measured them: those of a branch before its fork under its trunk.
 
 use std::io::{self, Write};
 
 use csv::Writer;
-use sweep_spec::shape::Shape;
 
 use super::role;
 use crate::results::{RunResult, SweepResults, convention_name};
 
 /// Columns of the table of runs.
-const RUN_COLUMNS: [&str; 28] = [
+const RUN_COLUMNS: [&str; 31] = [
     "C",
     "N",
     "D",
@@ -39,6 +42,9 @@ const RUN_COLUMNS: [&str; 28] = [
     "device",
     "data",
     "reason",
+    "parent",
+    "fork_step",
+    "own_C",
 ];
 
 /// Writes the table of runs.
@@ -56,7 +62,7 @@ pub(crate) fn runs(results: &SweepResults, out: &mut dyn Write) -> io::Result<()
 
 fn row(run: &RunResult, results: &SweepResults) -> [String; RUN_COLUMNS.len()] {
     let config = &run.run.config;
-    let Shape::Lm(shape) = &config.shape;
+    let shape = &config.shape;
     let counts = run.parameters();
     let convention = results.fit_plan().parameters;
     let optional = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
@@ -76,11 +82,11 @@ fn row(run: &RunResult, results: &SweepResults) -> [String; RUN_COLUMNS.len()] {
         counts.non_embedding.to_string(),
         counts.with_head.to_string(),
         run.run.manifest.train_tokens.to_string(),
-        shape.width.to_string(),
-        shape.layers.to_string(),
-        shape.heads.to_string(),
-        shape.sequence.to_string(),
-        shape.vocabulary.to_string(),
+        shape.width().to_string(),
+        shape.layers().to_string(),
+        shape.heads().to_string(),
+        shape.rows().to_string(),
+        run.run.manifest.vocabulary.to_string(),
         config.batch.to_string(),
         config.steps.to_string(),
         config.seed.to_string(),
@@ -89,6 +95,9 @@ fn row(run: &RunResult, results: &SweepResults) -> [String; RUN_COLUMNS.len()] {
         run.device.clone().unwrap_or_default(),
         config.data.to_string(),
         run.reason.clone().unwrap_or_default(),
+        config.parent.as_ref().map_or_else(String::new, |edge| edge.run.to_string()),
+        config.parent.as_ref().map_or_else(String::new, |edge| edge.step.to_string()),
+        config.own_flops().to_string(),
     ]
 }
 

@@ -22,6 +22,8 @@ pub(crate) fn run(run: &RunResult) -> Value {
         "D": config.tokens(),
         "C": config.flops(),
         "C_6ND": config.flops_6nd(),
+        "own_C": config.own_flops(),
+        "parent": config.parent,
         "budget": run.budget,
         "steps": config.steps,
         "seed": config.seed,

@@ -10,5 +10,6 @@ pub(crate) const fn role(role: RunRole) -> &'static str {
     match role {
         RunRole::Fit => "fit",
         RunRole::Check => "check",
+        RunRole::Trunk => "trunk",
     }
 }

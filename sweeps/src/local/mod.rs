@@ -2,6 +2,8 @@
 //! loopback port, the worker as a child process that is this same executable.
 
 pub(crate) mod coordinator;
+pub(crate) mod samples;
+pub(crate) mod store;
 pub(crate) mod worker;
 
 /// A trainer child is this same executable, and the system allocator gives freed blocks back to

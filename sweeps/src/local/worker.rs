@@ -104,6 +104,11 @@ pub(crate) struct LocalWorker {
 }
 
 impl LocalWorker {
+    /// Where the worker under this state folder keeps the checkpoints of its runs.
+    pub(crate) fn checkpoints(state: &Path) -> PathBuf {
+        state.join("worker").join("checkpoints")
+    }
+
     /// Starts the worker; its messages go to `worker.log` in the state folder.
     ///
     /// # Errors

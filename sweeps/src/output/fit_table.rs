@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use sweep_fit::{Estimate, Fit, Method, Verdict};
+use sweep_fit::{Direction, Estimate, Fit, Method, Verdict};
 use sweep_spec::units::si;
 
 use super::table::{lines, table};
@@ -103,8 +103,24 @@ fn footing(fit: &Fit, out: &mut dyn Write) -> io::Result<()> {
             if certificate.global { "certified" } else { "not certified" },
             certificate.resolution
         )?;
+        for direction in &certificate.directions {
+            writeln!(out, "{}", flat(direction))?;
+        }
     }
     Ok(())
+}
+
+/// A flat direction and what would shrink it, in a line.
+fn flat(direction: &Direction) -> String {
+    let moved = direction.along.iter().map(|(name, share)| format!("{name} {share:+.3}"));
+    let together = moved.collect::<Vec<_>>().join(", ");
+    let run = direction.run.map_or_else(String::new, |run| {
+        let sizes = [("N", run.n), ("D", run.d), ("C", run.flops)];
+        let sizes = sizes.into_iter().filter_map(|(name, v)| Some(format!("{name} {:.3e}", v?)));
+        let sizes = sizes.collect::<Vec<_>>().join(", ");
+        format!("; a run of {sizes} shrinks its error most, to {:.2} of it", run.shrinks_to)
+    });
+    format!("flat direction (eigenvalue {:.1e}): {together}{run}", direction.eigenvalue)
 }
 
 const fn verdict(verdict: Verdict) -> &'static str {
@@ -113,12 +129,13 @@ const fn verdict(verdict: Verdict) -> &'static str {
         Verdict::FewSizes => "few sizes",
         Verdict::EdgeMinimum => "minimum at the edge",
         Verdict::CubicDisagrees => "cubic disagrees",
+        Verdict::OffCentre => "off centre",
         Verdict::NoOptimum => "no optimum",
     }
 }
 
 /// Six significant digits, with an exponent where that is shorter.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     if size != 0.0 && !(1e-4..1e7).contains(&size) {
         return format!("{value:.5e}");

@@ -4,9 +4,8 @@ use std::io::{self, Write};
 
 use sweep_spec::{
     cost::Basis,
+    data::DataManifest,
     plan::{DevicePlan, Plan, PlannedRun},
-    run::RunRole,
-    shape::Shape,
     units::si,
 };
 
@@ -14,16 +13,19 @@ use super::table::{bytes, duration, lines, ratio, table};
 
 /// Prints the grid, its totals and its warnings.
 pub(crate) fn print(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
-    let fit = plan.totals.runs - plan.totals.checks;
+    let fit = plan.totals.runs - plan.totals.checks - plan.totals.trunks;
+    let trunks = match plan.totals.trunks {
+        0 => String::new(),
+        trunks => format!(", {trunks} trunks"),
+    };
     writeln!(
         out,
-        "sweep {}  {} runs ({fit} to fit, {} to check) on {} unique tokens of vocabulary {}, \
-         {} held out",
+        "sweep {}  {} runs ({fit} to fit, {} to check{trunks}) on {} unique {}, {} held out",
         plan.name,
         plan.totals.runs,
         plan.totals.checks,
         count(plan.data.train_tokens),
-        plan.data.vocabulary,
+        data_words(&plan.data),
         count(plan.data.validation_tokens),
     )?;
     writeln!(out)?;
@@ -31,12 +33,16 @@ pub(crate) fn print(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
     writeln!(
         out,
-        "total  {} tokens, {:.3e} FLOPs exact ({:.3e} as 6ND), at most {} a run",
+        "total  {} {}, {:.3e} FLOPs exact ({:.3e} as 6ND), at most {} a run",
         count(plan.totals.tokens),
+        plan.data.unit(),
         plan.totals.flops,
         plan.totals.flops_6nd,
         bytes(plan.totals.memory_bytes_max),
     )?;
+    if plan.totals.trunks > 0 {
+        writeln!(out, "{}", trunk_line(plan))?;
+    }
     for device in &plan.devices {
         writeln!(out, "{}", device_line(device))?;
     }
@@ -46,6 +52,14 @@ pub(crate) fn print(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
+fn data_words(data: &DataManifest) -> String {
+    match &data.image {
+        None => format!("tokens of vocabulary {}", data.vocabulary),
+        Some(image) if image.channels == 1 => format!("grey images of {0} x {0}", image.side),
+        Some(image) => format!("colour images of {0} x {0}", image.side),
+    }
+}
+
 fn run_table(plan: &Plan) -> String {
     let mut header =
         vec!["run", "role", "shape", "N", "N non-emb", "D", "D/N", "FLOPs", "6ND", "steps"];
@@ -53,6 +67,10 @@ fn run_table(plan: &Plan) -> String {
     let names: Vec<String> =
         plan.devices.iter().map(|device| format!("on {}", device.kind.name)).collect();
     header.extend(names.iter().map(String::as_str));
+    let forks = plan.totals.trunks > 0;
+    if forks {
+        header.extend(["fork", "own FLOPs"]);
+    }
     let seeds = plan.runs.iter().any(|run| run.seed != plan.runs[0].seed);
     if seeds {
         header.push("seed");
@@ -60,6 +78,10 @@ fn run_table(plan: &Plan) -> String {
     let mut rows = table(&header, &[0, 1, 2]);
     for run in &plan.runs {
         let mut cells = run_cells(run);
+        if forks {
+            cells.push(run.parent.as_ref().map_or_else(String::new, |edge| edge.step.to_string()));
+            cells.push(format!("{:.2e}", run.own_flops));
+        }
         if seeds {
             cells.push(run.seed.to_string());
         }
@@ -69,15 +91,11 @@ fn run_table(plan: &Plan) -> String {
 }
 
 fn run_cells(run: &PlannedRun) -> Vec<String> {
-    let Shape::Lm(shape) = &run.shape;
-    let role = match run.role {
-        RunRole::Fit => "fit",
-        RunRole::Check => "check",
-    };
+    let shape = &run.shape;
     let mut cells = vec![
         run.id.short().to_owned(),
-        role.to_owned(),
-        format!("{} x {}", shape.width, shape.layers),
+        crate::export::role(run.role).to_owned(),
+        format!("{} x {}", shape.width(), shape.layers()),
         count(run.parameters.total),
         count(run.parameters.non_embedding),
         count(run.tokens),
@@ -92,6 +110,17 @@ fn run_cells(run: &PlannedRun) -> Vec<String> {
         predicted.map_or_else(|| "unknown".to_owned(), |predicted| duration(predicted.seconds))
     }));
     cells
+}
+
+/// What the trunks save.
+fn trunk_line(plan: &Plan) -> String {
+    let branches = plan.runs.iter().filter(|run| run.parent.is_some()).count();
+    let saved = 100.0 * (1.0 - plan.totals.flops / plan.totals.flops_alone);
+    format!(
+        "trunks {} carry {branches} branches: {:.3e} FLOPs in place of {:.3e} if every run were \
+         trained alone, {saved:.1} % saved",
+        plan.totals.trunks, plan.totals.flops, plan.totals.flops_alone
+    )
 }
 
 fn device_line(device: &DevicePlan) -> String {

@@ -89,8 +89,13 @@ fn example() -> ReportInput {
             interval: Some("100 case bootstraps, 95 %".to_owned()),
             n_convention: "N: all parameters".to_owned(),
             entropy: None,
+            diffusion: None,
+            tasks: Vec::new(),
+            calibrations: Vec::new(),
         },
         fit_refused: None,
+        measures: Vec::new(),
+        units: "Loss: nats per token at the end.",
         cost: ReportCost {
             planned_seconds: Some(280.0),
             spent_seconds: Some(301.4),
@@ -105,7 +110,18 @@ fn example() -> ReportInput {
             runs: 21,
         }],
         facts: vec![("sweep".to_owned(), "0.1.0".to_owned())],
+        texts: vec![SampleText {
+            run: "abc".to_owned(),
+            size: "N = 30 k".to_owned(),
+            text: "fn <main>() {".to_owned(),
+        }],
     }
+}
+
+#[test]
+fn samples_stand_on_the_page_as_text() {
+    let page = render(&example()).expect("it is filled");
+    assert!(page.contains("N = 30 k") && page.contains("fn &#60;main&#62;() {"), "samples");
 }
 
 #[test]
@@ -175,10 +191,13 @@ fn texts_of_others_stay_texts() {
     input.devices[0].name = evil.to_owned();
     input.devices[0].canary = evil.to_owned();
     input.facts.push((evil.to_owned(), evil.to_owned()));
+    input.texts[0].text = evil.to_owned();
+    let harmless = render(&example()).expect("it is filled");
     let page = render(&input).expect("it is filled");
-    assert_eq!(page.matches("<script").count(), 2, "the data and our own");
-    assert!(!page.contains("<img"));
-    assert_eq!(page.matches("</pre>").count(), 2);
+    for tag in ["<script", "</script", "<pre", "</pre", "<img"] {
+        let (found, own) = (page.matches(tag).count(), harmless.matches(tag).count());
+        assert_eq!(found, own, "{tag}");
+    }
 }
 
 #[test]

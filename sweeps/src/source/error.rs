@@ -7,17 +7,12 @@ use crate::exit::Exit;
 /// A table that could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SourceError {
-    #[error("cannot open {}: {error}; hint: give a CSV or JSON-lines file", path.display())]
+    #[error("cannot open {}: {error}; hint: give a CSV, JSON-lines or Parquet file", path.display())]
     Open { path: PathBuf, error: io::Error },
     #[error("{}: {message}", path.display())]
     Malformed { path: PathBuf, message: String },
     #[error("{} is empty; hint: the first line names the columns", .0.display())]
     Empty(PathBuf),
-    #[error(
-        "{}: Parquet is not read yet; hint: write the table as CSV or JSON lines",
-        .0.display()
-    )]
-    Parquet(PathBuf),
     #[error(
         "{}: more than {rows} rows; hint: take fewer checkpoints, or choose rows with --where",
         path.display()
@@ -28,7 +23,7 @@ pub(crate) enum SourceError {
     #[error("{}: there is no column `{name}`; hint: the columns are {existing}", path.display())]
     UnknownColumn { path: PathBuf, name: String, existing: String },
     #[error(
-        "{}: {}{}; hint: every N, D, C, unique and loss must be a finite number above 0; leave rows \
+        "{}: {}{}; hint: every N, D, C, unique, seconds and loss must be a finite number above 0; leave rows \
          out with --where",
         path.display(), rows.join("; "), and_more(*more)
     )]
@@ -46,7 +41,6 @@ impl SourceError {
             Self::Open { .. } | Self::Option { .. } | Self::UnknownColumn { .. } => Exit::Usage,
             Self::Malformed { .. }
             | Self::Empty(_)
-            | Self::Parquet(_)
             | Self::TooLong { .. }
             | Self::BadRows { .. } => Exit::FitRefused,
         }

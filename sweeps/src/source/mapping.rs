@@ -17,11 +17,22 @@ enum Role {
     Unique,
     Group,
     Budget,
+    Noise,
+    Seconds,
 }
 
 impl Role {
-    const ALL: [Self; 7] =
-        [Self::N, Self::D, Self::C, Self::Loss, Self::Unique, Self::Group, Self::Budget];
+    const ALL: [Self; 9] = [
+        Self::N,
+        Self::D,
+        Self::C,
+        Self::Loss,
+        Self::Unique,
+        Self::Group,
+        Self::Budget,
+        Self::Noise,
+        Self::Seconds,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
@@ -32,6 +43,8 @@ impl Role {
             Self::Unique => "unique",
             Self::Group => "group",
             Self::Budget => "budget",
+            Self::Noise => "noise",
+            Self::Seconds => "seconds",
         }
     }
 }
@@ -43,13 +56,36 @@ pub(crate) struct MapArg {
     column: String,
 }
 
-/// All of `--map`.
+/// All of `--map`, and columns that are read beside the roles.
 #[derive(Clone, Debug)]
-pub(crate) struct Mapping(Vec<MapArg>);
+pub(crate) struct Mapping {
+    maps: Vec<MapArg>,
+    /// Columns of finite numbers of either sign, where an empty cell is no number.
+    extras: Vec<String>,
+}
 
 impl Mapping {
     /// Reads the arguments of `--map`.
     pub(crate) fn new(arguments: &[String]) -> Result<Self, SourceError> {
+        let mapping = Self::beside(arguments, Vec::new())?;
+        if mapping.has_loss() {
+            return Ok(mapping);
+        }
+        Err(SourceError::Option {
+            option: "--map loss=COLUMN".to_owned(),
+            shape: "of the form ROLE=COLUMN",
+            hint: "the loss must be mapped".to_owned(),
+        })
+    }
+
+    /// Whether the loss is mapped.
+    pub(crate) fn has_loss(&self) -> bool {
+        self.maps.iter().any(|map| map.role == Role::Loss)
+    }
+
+    /// Reads the arguments of `--map` for a table of scores: these columns are read beside the
+    /// roles, and the loss may be missing.
+    pub(crate) fn beside(arguments: &[String], extras: Vec<String>) -> Result<Self, SourceError> {
         let mut list: Vec<MapArg> = Vec::new();
         let bad = |option: &str, hint: String| {
             Err(SourceError::Option {
@@ -71,10 +107,7 @@ impl Mapping {
             }
             list.push(MapArg { role, column: column.to_owned() });
         }
-        if !list.iter().any(|map| map.role == Role::Loss) {
-            return bad("loss=COLUMN", "the loss must be mapped".to_owned());
-        }
-        Ok(Self(list))
+        Ok(Self { maps: list, extras })
     }
 }
 
@@ -100,7 +133,19 @@ impl FromStr for Filter {
 pub(super) struct Columns<'a> {
     names: Vec<String>,
     roles: Vec<(Role, usize)>,
+    extras: Vec<usize>,
     filters: Vec<(usize, &'a str)>,
+    /// What a place in the table is called in messages.
+    unit: &'static str,
+}
+
+/// A row as it is used: its observation, and what the run cost.
+pub(super) struct Row {
+    pub(super) observation: Observation,
+    /// Measured GPU-seconds, where mapped.
+    pub(super) seconds: Option<f64>,
+    /// The columns beside the roles.
+    pub(super) extras: Vec<Option<f64>>,
 }
 
 impl<'a> Columns<'a> {
@@ -120,8 +165,13 @@ impl<'a> Columns<'a> {
                 }
             })
         };
+        let extras = mapping
+            .extras
+            .iter()
+            .map(|name| place(name))
+            .collect::<Result<Vec<_>, SourceError>>()?;
         let roles = mapping
-            .0
+            .maps
             .iter()
             .map(|map| Ok((map.role, place(&map.column)?)))
             .collect::<Result<Vec<_>, SourceError>>()?;
@@ -129,7 +179,21 @@ impl<'a> Columns<'a> {
             .iter()
             .map(|filter| Ok((place(&filter.column)?, filter.value.as_str())))
             .collect::<Result<Vec<_>, SourceError>>()?;
-        Ok(Self { names, roles, filters })
+        Ok(Self { names, roles, extras, filters, unit: "line" })
+    }
+
+    /// The same, for a table whose places are not lines.
+    pub(super) fn counted_by(self, unit: &'static str) -> Self {
+        Self { unit, ..self }
+    }
+
+    /// Columns that a role or a filter reads, each once, in the order of the table.
+    pub(super) fn needed(&self) -> Vec<usize> {
+        let roles = self.roles.iter().map(|(_, column)| *column);
+        let all = roles
+            .chain(self.extras.iter().copied())
+            .chain(self.filters.iter().map(|(column, _)| *column));
+        all.collect::<std::collections::BTreeSet<usize>>().into_iter().collect()
     }
 
     /// The columns by name, in the order of their numbers.
@@ -147,21 +211,22 @@ impl<'a> Columns<'a> {
         &self,
         line: u64,
         cell: impl Fn(usize) -> Option<&'c str>,
-    ) -> Result<Observation, Vec<String>> {
+    ) -> Result<Row, Vec<String>> {
         let mut row = Observation { line: Some(line), ..Observation::default() };
+        let (mut seconds, unit) = (None, self.unit);
         let mut bad = Vec::new();
         for &(role, column) in &self.roles {
             let text = cell(column).unwrap_or_default();
             if role == Role::Group {
                 if text.is_empty() {
-                    bad.push(format!("line {line}: group is empty"));
+                    bad.push(format!("{unit} {line}: group is empty"));
                 }
                 row.group = Some(text.to_owned());
                 continue;
             }
             let number = text.trim().parse::<f64>().ok().filter(|v| v.is_finite() && *v > 0.0);
             let Some(number) = number else {
-                bad.push(format!("line {line}: {} is '{text}'", role.name()));
+                bad.push(format!("{unit} {line}: {} is '{text}'", role.name()));
                 continue;
             };
             match role {
@@ -171,10 +236,21 @@ impl<'a> Columns<'a> {
                 Role::Loss => row.loss = number,
                 Role::Unique => row.unique = Some(number),
                 Role::Budget => row.budget = Some(number),
+                Role::Noise => row.noise = Some(number),
+                Role::Seconds => seconds = Some(number),
                 Role::Group => {}
             }
         }
-        if bad.is_empty() { Ok(row) } else { Err(bad) }
+        let mut extras = Vec::with_capacity(self.extras.len());
+        for &column in &self.extras {
+            let text = cell(column).unwrap_or_default().trim();
+            let number = text.parse::<f64>().ok().filter(|v| v.is_finite());
+            if number.is_none() && !text.is_empty() {
+                bad.push(format!("{unit} {line}: {} is '{text}'", self.names[column]));
+            }
+            extras.push(number);
+        }
+        if bad.is_empty() { Ok(Row { observation: row, seconds, extras }) } else { Err(bad) }
     }
 
     /// A column that names runs, where no group is mapped.

@@ -5,6 +5,7 @@ mod csv;
 mod error;
 mod json_lines;
 mod mapping;
+mod parquet;
 
 use std::{fs::File, io::BufReader, path::Path};
 
@@ -18,7 +19,7 @@ pub(crate) use self::{
 
 /// Rows read from one table: a fit over as many stays below 500 MiB, and it is far beyond any
 /// sweep.
-const MAX_ROWS: usize = 500_000;
+const MAX_ROWS: usize = sweep_fit::MAX_OBSERVATIONS;
 
 /// Bad rows that are named one by one; a column of text would otherwise name them all.
 const MAX_NAMED: usize = 20;
@@ -28,11 +29,16 @@ const MAX_NAMED: usize = 20;
 pub(crate) struct Read {
     /// The rows that `--where` let through.
     pub(crate) observations: Vec<Observation>,
+    /// What each row cost in GPU-seconds, in the order of the observations; empty where no column
+    /// is mapped.
+    pub(crate) seconds: Vec<f64>,
+    /// The columns beside the roles, for each row.
+    pub(crate) extras: Vec<Vec<Option<f64>>>,
     /// A column that names runs, where no group is mapped.
     pub(crate) run_column: Option<String>,
 }
 
-/// Reads the observations of a CSV or JSON-lines file.
+/// Reads the observations of a CSV, JSON-lines or Parquet file.
 ///
 /// # Errors
 /// [`SourceError`] names the file, the line and the column.
@@ -42,12 +48,11 @@ pub(crate) fn read(
     filters: &[Filter],
 ) -> Result<Read, SourceError> {
     let file = File::open(path).map_err(|error| SourceError::Open { path: path.into(), error })?;
-    let input = BufReader::new(file);
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     match extension.to_ascii_lowercase().as_str() {
-        "jsonl" | "ndjson" => json_lines::read(path, input, mapping, filters),
-        "parquet" => Err(SourceError::Parquet(path.into())),
-        _ => csv::read(path, input, mapping, filters),
+        "jsonl" | "ndjson" => json_lines::read(path, BufReader::new(file), mapping, filters),
+        "parquet" | "pq" => parquet::read(path, file, mapping, filters),
+        _ => csv::read(path, BufReader::new(file), mapping, filters),
     }
 }
 
@@ -56,13 +61,23 @@ struct Collector<'a> {
     path: &'a Path,
     columns: Columns<'a>,
     observations: Vec<Observation>,
+    seconds: Vec<f64>,
+    extras: Vec<Vec<Option<f64>>>,
     bad: Vec<String>,
     bad_count: usize,
 }
 
 impl<'a> Collector<'a> {
     fn new(path: &'a Path, columns: Columns<'a>) -> Self {
-        Self { path, columns, observations: Vec::new(), bad: Vec::new(), bad_count: 0 }
+        Self {
+            path,
+            columns,
+            observations: Vec::new(),
+            seconds: Vec::new(),
+            extras: Vec::new(),
+            bad: Vec::new(),
+            bad_count: 0,
+        }
     }
 
     /// Takes a row, given its cells by column.
@@ -78,7 +93,13 @@ impl<'a> Collector<'a> {
             return Err(SourceError::TooLong { path: self.path.into(), rows: MAX_ROWS });
         }
         match self.columns.observation(line, cell) {
-            Ok(observation) => self.observations.push(observation),
+            Ok(row) => {
+                self.observations.push(row.observation);
+                self.seconds.extend(row.seconds);
+                if !row.extras.is_empty() {
+                    self.extras.push(row.extras);
+                }
+            }
             Err(complaints) => {
                 self.bad_count += 1;
                 if self.bad_count <= MAX_NAMED {
@@ -97,7 +118,12 @@ impl<'a> Collector<'a> {
                 more: self.bad_count.saturating_sub(MAX_NAMED),
             });
         }
-        Ok(Read { observations: self.observations, run_column: self.columns.run_column() })
+        Ok(Read {
+            observations: self.observations,
+            seconds: self.seconds,
+            extras: self.extras,
+            run_column: self.columns.run_column(),
+        })
     }
 }
 

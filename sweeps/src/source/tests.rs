@@ -1,4 +1,13 @@
-use std::io::Write as _;
+use std::{
+    io::{self, Read as _, Write as _},
+    sync::Arc,
+};
+
+use ::parquet::{
+    data_type::{ByteArray, ByteArrayType, DoubleType},
+    file::{properties::WriterProperties, writer::SerializedFileWriter},
+    schema::parser::parse_message_type,
+};
 
 use super::*;
 
@@ -74,7 +83,8 @@ fn files_that_are_no_tables_are_refused() {
     assert!(refusal(".jsonl", "", &MAPS, &[]).contains("empty"));
     assert!(refusal(".jsonl", "{\"n\":1\n", &MAPS, &[]).contains("line 1"));
     assert!(refusal(".csv", "n,tokens,loss\n1,2\n", &MAPS, &[]).contains("line: 2"));
-    assert!(refusal(".parquet", "PAR1", &MAPS, &[]).contains("Parquet"));
+    assert!(refusal(".parquet", "", &MAPS, &[]).contains("empty"));
+    assert!(refusal(".parquet", "n,tokens,loss\n", &MAPS, &[]).contains("no whole Parquet file"));
 }
 
 #[test]
@@ -88,4 +98,132 @@ fn mappings_are_checked() {
     assert!(bad(&["tokens=D", "loss=L"]).contains("roles are N, D, C"));
     assert!(bad(&["N=a", "N=b", "loss=L"]).contains("mapped twice"));
     assert!(bad(&["N=a"]).contains("loss"));
+}
+
+/// A Parquet table of n, tokens, loss and set with a null among the losses where asked for.
+fn parquet_table(
+    rows: usize,
+    compression: ::parquet::basic::Compression,
+) -> tempfile::NamedTempFile {
+    let schema = "message t { required double n; required double tokens; optional double loss; \
+                  required binary set (UTF8); }";
+    let file = tempfile::Builder::new().suffix(".parquet").tempfile().unwrap();
+    let properties = WriterProperties::builder().set_compression(compression).build();
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let mut writer =
+        SerializedFileWriter::new(file.reopen().unwrap(), schema, Arc::new(properties)).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let count = |i: usize| u32::try_from(i).map(f64::from).unwrap();
+    for column in 0..4 {
+        let mut open = group.next_column().unwrap().unwrap();
+        match column {
+            0 | 1 => {
+                let values: Vec<f64> = (0..rows).map(|i| 1e6 * count(i % 7 + 1 + column)).collect();
+                open.typed::<DoubleType>().write_batch(&values, None, None).unwrap();
+            }
+            2 => {
+                let values: Vec<f64> = (0..rows).map(|i| 2.5 + 0.1 * count(i % 9)).collect();
+                let levels = vec![1; rows];
+                open.typed::<DoubleType>().write_batch(&values, Some(&levels), None).unwrap();
+            }
+            _ => {
+                let text = |i| ByteArray::from(if i % 2 == 0 { "a" } else { "b" });
+                let values: Vec<ByteArray> = (0..rows).map(text).collect();
+                open.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+            }
+        }
+        open.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+    file
+}
+
+#[test]
+fn parquet_gives_the_same_as_csv() {
+    use ::parquet::basic::{Compression, ZstdLevel};
+    for compression in
+        [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::ZSTD(ZstdLevel::default())]
+    {
+        let file = parquet_table(20, compression);
+        let read_back = read(file.path(), &mapping(&MAPS), &["set=b".parse().unwrap()]).unwrap();
+        let row = |i: u32| {
+            let (n, d) = (1e6 * f64::from(i % 7 + 1), 1e6 * f64::from(i % 7 + 2));
+            format!("{n},{d},{}\n", 2.5 + 0.1 * f64::from(i % 9))
+        };
+        let rows: Vec<String> = (0..20).filter(|i| i % 2 == 1).map(row).collect();
+        let text = format!("n,tokens,loss\n{}", rows.concat());
+        let csv = read(table(".csv", &text).path(), &mapping(&MAPS), &[]).unwrap();
+        let sizes = |read: &Read| -> Vec<(Option<f64>, Option<f64>, f64)> {
+            read.observations.iter().map(|row| (row.n, row.d, row.loss)).collect()
+        };
+        assert_eq!(sizes(&read_back), sizes(&csv));
+        assert_eq!(read_back.observations[0].line, Some(2));
+    }
+}
+
+#[test]
+fn a_parquet_file_cut_short_is_refused() {
+    let whole = parquet_table(20, ::parquet::basic::Compression::SNAPPY);
+    let mut bytes = Vec::new();
+    whole.reopen().unwrap().read_to_end(&mut bytes).unwrap();
+    for length in [3, bytes.len() / 2, bytes.len() - 1] {
+        let mut cut = tempfile::Builder::new().suffix(".parquet").tempfile().unwrap();
+        cut.write_all(&bytes[..length]).unwrap();
+        let error = read(cut.path(), &mapping(&MAPS), &[]).unwrap_err();
+        assert_eq!(error.exit(), crate::exit::Exit::FitRefused);
+        let message = error.to_string();
+        assert!(message.contains("no whole Parquet file"), "{length}: {message}");
+        assert!(message.contains("cut short"), "{length}: {message}");
+    }
+}
+
+#[test]
+fn parquet_columns_are_checked_by_row() {
+    let file = parquet_table(3, ::parquet::basic::Compression::SNAPPY);
+    let text = read(file.path(), &mapping(&["N=n", "D=tokens", "loss=set"]), &[]).unwrap_err();
+    assert!(text.to_string().contains("row 1: loss is 'a'"), "{text}");
+    let unknown = read(file.path(), &mapping(&["N=size", "loss=loss"]), &[]).unwrap_err();
+    assert!(unknown.to_string().contains("n, tokens, loss, set"), "{unknown}");
+    let long = parquet_table(MAX_ROWS + 1, ::parquet::basic::Compression::SNAPPY);
+    let error = read(long.path(), &mapping(&MAPS), &[]).unwrap_err();
+    assert!(matches!(error, SourceError::TooLong { .. }), "{error}");
+}
+
+/// A CSV of ten million rows that no disk holds.
+struct Endless {
+    rows: usize,
+    given: usize,
+}
+
+impl io::Read for Endless {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        const ROW: &[u8] = b"1000000,2e7,3.5\n";
+        let rows = (buffer.len() / ROW.len()).min(self.rows - self.given);
+        for part in buffer.chunks_exact_mut(ROW.len()).take(rows) {
+            part.copy_from_slice(ROW);
+        }
+        self.given += rows;
+        Ok(rows * ROW.len())
+    }
+}
+
+#[test]
+fn ten_million_rows_are_refused_while_they_are_read() {
+    let mut endless = Endless { rows: 10_000_000, given: 0 };
+    let header = io::Cursor::new(b"n,tokens,loss\n".to_vec());
+    let input = BufReader::new(header).chain(&mut endless);
+    let error = super::csv::read(Path::new("long.csv"), input, &mapping(&MAPS), &[]).unwrap_err();
+    assert!(matches!(error, SourceError::TooLong { .. }), "{error}");
+    assert!(error.to_string().contains("--where"), "{error}");
+    // What was taken in is the limit and a buffer, not the file.
+    assert!(endless.given < MAX_ROWS + 100_000, "{}", endless.given);
+}
+
+#[test]
+fn measured_seconds_are_read_beside_the_observations() {
+    let csv = table(".csv", "n,tokens,loss,s\n1e6,2e7,3.5,12\n2e6,2e7,3.25,24.5\n");
+    let maps = ["N=n", "D=tokens", "loss=loss", "seconds=s"];
+    let read = read(csv.path(), &mapping(&maps), &[]).unwrap();
+    assert_eq!(read.seconds, [12.0, 24.5]);
 }

@@ -85,6 +85,7 @@ pub(crate) fn resolve(
         train_documents: train.len() as u64,
         validation_documents: validation.len() as u64,
         entropy: None,
+        image: None,
     };
     Ok(Resolved { manifest, train, validation })
 }

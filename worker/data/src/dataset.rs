@@ -18,6 +18,7 @@ use sweep_spec::{
 use crate::{
     bin,
     error::DataError,
+    glyphs, images,
     shard::TokenFile,
     synthetic,
     text::{self, TextSource},
@@ -55,8 +56,10 @@ pub struct Dataset {
 impl Dataset {
     /// Joins the two parts.
     pub(crate) fn new(manifest: DataManifest, train: TokenFile, validation: TokenFile) -> Self {
-        assert_eq!(manifest.train_tokens, train.len(), "the manifest counts the training tokens");
-        assert_eq!(manifest.validation_tokens, validation.len(), "and the held-out ones");
+        let record = record_tokens(&manifest);
+        let (trained, held_out) = (manifest.train_tokens, manifest.validation_tokens);
+        assert_eq!(trained * record, train.len(), "the manifest counts the training tokens");
+        assert_eq!(held_out * record, validation.len(), "and the held-out ones");
         Self { manifest, train, validation }
     }
 
@@ -79,6 +82,11 @@ impl Dataset {
     }
 }
 
+/// Tokens in a shard for each one that the manifest counts: an image has its label and its values.
+fn record_tokens(manifest: &DataManifest) -> u64 {
+    manifest.image.map_or(1, |image| 1 + u64::from(image.values()))
+}
+
 /// Reads what a source holds now and tells its facts; token shards are made on the way.
 ///
 /// # Errors
@@ -94,6 +102,10 @@ pub fn resolve(source: &DataSource, cache: &Path) -> Result<DataManifest, DataEr
             Ok(bin::resolve(train, validation, *vocabulary, cache)?.manifest)
         }
         DataSource::Synthetic(source) => synthetic::manifest(source),
+        DataSource::Images { globs, held_out } => {
+            images::resolve(globs, *held_out, cache).map_err(images::explain)
+        }
+        DataSource::Glyphs(source) => glyphs::manifest(source),
     }
 }
 
@@ -119,8 +131,15 @@ pub fn open(source: &DataSource, cache: &Path, expected: &DataId) -> Result<Data
         }
     }
     check(expected, &resolve(source, cache)?.id)?;
-    if let DataSource::Synthetic(source) = source {
-        store(cache, expected, |folder| synthetic::build(folder, source))?;
+    match source {
+        DataSource::Synthetic(source) => {
+            store(cache, expected, |folder| synthetic::build(folder, source))?;
+        }
+        DataSource::Glyphs(source) => {
+            store(cache, expected, |folder| glyphs::build(folder, source))?;
+        }
+        // Made by `resolve`.
+        DataSource::Text { .. } | DataSource::Bin { .. } | DataSource::Images { .. } => {}
     }
     load(&folder)
 }
@@ -142,7 +161,9 @@ fn load(folder: &Path) -> Result<Dataset, DataError> {
     let manifest = read_manifest(folder)?;
     let part = |part: Part| TokenFile::open(&folder.join(part.file()), manifest.vocabulary);
     let (train, validation) = (part(Part::Train)?, part(Part::Validation)?);
-    if (train.len(), validation.len()) != (manifest.train_tokens, manifest.validation_tokens) {
+    let record = record_tokens(&manifest);
+    let announced = (manifest.train_tokens * record, manifest.validation_tokens * record);
+    if (train.len(), validation.len()) != announced {
         let reason = "its shards hold other numbers of tokens".to_owned();
         return Err(DataError::Damaged { path: folder.join(MANIFEST), reason });
     }

@@ -73,6 +73,20 @@ pub enum DataError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A line of a file of task items that is no item.
+    #[error(
+        "{}:{line}: {reason}; hint: every line is {{\"prompt\": \"...\", \"answer\": \"...\"}}, or has \
+         \"choices\": [...] and the place of the right one, from 0, as \"answer\"",
+        path.display()
+    )]
+    BadItem {
+        /// The file.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A document or a decoded file beyond its limit.
     #[error("`{}` holds more than {limit_bytes} bytes {place}; hint: {hint}", path.display())]
     TooLarge {
@@ -171,6 +185,16 @@ pub enum DataError {
         /// The cure.
         hint: &'static str,
     },
+    /// A file of images that cannot be used.
+    #[error("`{}`: {reason}; hint: {hint}", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// The cure.
+        hint: &'static str,
+    },
     /// A file whose content changed between two looks at it.
     #[error("`{}` changed while it was read; hint: start again when it is whole", path.display())]
     Changed {
@@ -188,6 +212,16 @@ pub enum DataError {
         /// What was read.
         found: DataId,
     },
+    /// A file of task items that is not what a run was planned with.
+    #[error(
+        "`{}` no longer holds the items that the run was planned with; hint: restore it, or submit \
+         the recipe again",
+        path.display()
+    )]
+    OtherItems {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file of the cache that is damaged or of another version.
     #[error("`{}`: {reason}; hint: remove it, it is made again from the source", path.display())]
     Damaged {
@@ -199,6 +233,11 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// A file of images that cannot be used.
+    pub(crate) fn image(path: &Path, reason: String, hint: &'static str) -> Self {
+        Self::Image { path: path.to_owned(), reason, hint }
+    }
+
     /// For `map_err` on input and output: what was tried, and on what.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }

@@ -5,8 +5,9 @@
 //! fast, and a trainer never trains on other data than its run names.
 //!
 //! Layout: `globs` finds files, `documents` reads them, `index` remembers what was read, `select`
-//! chooses and splits, `tokenizer` makes tokens, `shard` keeps them; `text`, `bin` and `synthetic`
-//! are the three sources and `dataset` joins them.
+//! chooses and splits, `tokenizer` makes tokens, `shard` keeps them; `text`, `bin`, `synthetic`, `images` and
+//! `glyphs` are the sources and `dataset` joins them; `task` draws and reads the
+//! items of evaluation tasks.
 //!
 //! Rules, each held by a test:
 //! - Content decides: neither path nor name nor order of the files enters a data id.
@@ -27,13 +28,17 @@ mod dataset;
 mod documents;
 mod error;
 mod globs;
+mod glyphs;
+mod images;
 mod index;
 mod select;
 mod shard;
 mod synthetic;
+pub mod task;
 mod text;
 mod tokenizer;
 
 pub use dataset::{Dataset, open, resolve};
 pub use error::DataError;
+pub use glyphs::GlyphDensity;
 pub use shard::TokenFile;

@@ -68,6 +68,7 @@ pub(crate) fn manifest(source: &Synthetic) -> Result<DataManifest, DataError> {
         train_documents: 1,
         validation_documents: 1,
         entropy: Some(source.entropy),
+        image: None,
     })
 }
 

@@ -113,6 +113,7 @@ fn build(
         train_documents: selection.train.len() as u64,
         validation_documents: selection.validation.len() as u64,
         entropy: None,
+        image: None,
     })
 }
 

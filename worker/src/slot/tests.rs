@@ -52,6 +52,7 @@ impl Bench {
         let order = TrainOrder {
             run: fixtures::run(steps, 0),
             checkpoints: self.folder.path().to_owned(),
+            trunk: None,
             checkpoint_seconds: 60.0,
         };
         self.orders.send(SlotOrder::Train(Box::new(order))).await.unwrap();

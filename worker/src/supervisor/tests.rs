@@ -270,6 +270,54 @@ fn the_last_checkpoint_of_a_finished_run_stays() {
 }
 
 #[test]
+fn a_trunk_keeps_its_forks_and_a_branch_is_told_where_they_are() {
+    let mut bench = Bench::new();
+    bench.ready(0);
+    let mut run = fixtures::run(10, 0);
+    run.config = sweep_spec::run::RunConfig { steps: 12, ..run.config.trunk().unwrap() };
+    run.forks = vec![4, 8];
+    let key = AttemptKey { run: run.config.id(), number: 1 };
+    let folder = bench.home.path().join("checkpoints").join(key.run.as_str());
+    let make = |step: u64| {
+        fs::create_dir_all(folder.join(format!("step-{step:012}"))).unwrap();
+    };
+    let steps = || {
+        let mut steps: Vec<u64> =
+            checkpoints_in(&folder).unwrap().into_iter().map(|(step, _)| step).collect();
+        steps.sort_unstable();
+        steps
+    };
+    [4, 6, 8].into_iter().for_each(make);
+    // The newest committed one lies elsewhere: of those here only a fork before it is known.
+    let at = v1::CheckpointRef { step: 7, hash: "h".into(), worker_id: "another".into() };
+    let mut grant = v1::Grant {
+        key: Some((&key).into()),
+        slot: 0,
+        run_json: convert::run_json(&run),
+        lease_ms: 20_000,
+        checkpoint: Some(at),
+    };
+    bench.supervisor.grant(&grant, bench.now).unwrap();
+    assert_eq!(steps(), [4]);
+    [8, 10, 12].into_iter().for_each(make);
+    bench.tell(0, ended(Ending::Finished { step: 12 }));
+    bench.entries(&key);
+    bench.supervisor.finished(&key, &Ending::Finished { step: 12 });
+    assert_eq!(steps(), [4, 8, 12]);
+
+    let mut branch = fixtures::run(10, 0);
+    branch.config.parent = Some(sweep_spec::run::ParentEdge { run: key.run.clone(), step: 8 });
+    let key = AttemptKey { run: branch.config.id(), number: 1 };
+    (grant.key, grant.checkpoint) = (Some((&key).into()), None);
+    grant.run_json = convert::run_json(&branch);
+    bench.ready(0);
+    while bench.orders[0].try_recv().is_ok() {}
+    bench.supervisor.grant(&grant, bench.now).unwrap();
+    let Ok(SlotOrder::Train(order)) = bench.orders[0].try_recv() else { panic!("no order") };
+    assert_eq!(order.trunk, Some(folder));
+}
+
+#[test]
 fn a_device_is_refused_with_its_last_slot() {
     let mut bench = Bench::new();
     bench.ready(0);

@@ -80,8 +80,15 @@ pub fn canary(id: &DeviceId) -> Result<CanaryReport, TrainError> {
 
 fn curve(id: &DeviceId) -> Result<Vec<f64>, TrainError> {
     let device = device::open(id)?;
-    let shape =
-        LmShape { vocabulary: 256, width: 32, layers: 2, heads: 2, sequence: 32, mlp: Mlp::Relu2 };
+    let shape = LmShape {
+        vocabulary: 256,
+        width: 32,
+        layers: 2,
+        heads: 2,
+        sequence: 32,
+        mlp: Mlp::Relu2,
+        token_shift: false,
+    };
     let optimizer = Optimizer {
         learning_rate: 0.01,
         base_width: 32,

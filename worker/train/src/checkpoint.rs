@@ -1,4 +1,5 @@
-//! Checkpoints: a folder per step with the weights, the optimiser's moments and a manifest of
+//! Checkpoints: a folder per step with the weights, the optimiser's moments, the weights' moving
+//! average beside them where there is one, and a manifest of
 //! hashes; written beside, synced, then renamed, so that one is whole or does not exist.
 //!
 //! A checkpoint is verified before it is loaded; one that fails is passed over for the one before
@@ -13,16 +14,20 @@ use std::{
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
+use sweep_spec::run::RunConfig;
 
 use crate::{
     error::TrainError,
-    model::{Parameter, leaf},
+    model::{Model, Parameter, leaf},
     optim::{AdamW, Moments},
 };
 
 const MANIFEST: &str = "manifest.json";
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
+
+/// The run's configuration, beside its checkpoints: they can be read without a coordinator.
+pub const CONFIG_FILE: &str = "run.json";
 
 /// Checkpoints kept beside the newest: one to fall back on.
 const KEPT: usize = 2;
@@ -59,12 +64,14 @@ pub(crate) struct Found {
 }
 
 /// Writes a checkpoint of `parameters` and `optimizer` into `folder`; gives its path and the hash
-/// of its manifest. Older ones beyond the kept number are removed.
+/// of its manifest. Older ones beyond the kept number are removed, but for those of the steps in
+/// `forks`.
 pub(crate) fn write(
     folder: &Path,
     mut manifest: Manifest,
     parameters: &[&mut Parameter],
     optimizer: &AdamW,
+    forks: &[u64],
 ) -> Result<(PathBuf, String), TrainError> {
     let named = |error: io::Error| TrainError::Write { path: folder.to_owned(), source: error };
     let weights = parameters.iter().map(|p| (p.name.clone(), p.plain()));
@@ -74,15 +81,34 @@ pub(crate) fn write(
             (format!("{}.second", p.name), moments.second.clone()),
         ]
     });
-    let files = [(MODEL, pack(weights)?), (OPTIMIZER, pack(moments)?)];
+    let average = optimizer.average.iter().flat_map(|average| &average.values);
+    let average =
+        parameters.iter().zip(average).map(|(p, value)| (averaged(&p.name), value.clone()));
+    let files = [(MODEL, pack(weights)?), (OPTIMIZER, pack(moments.chain(average))?)];
     for (name, bytes) in &files {
         manifest.files.insert((*name).to_owned(), blake3::hash(bytes).to_hex().to_string());
     }
     let text = serde_json::to_vec_pretty(&manifest).expect("a manifest serialises");
-    let target = folder.join(format!("step-{:012}", manifest.step));
+    let target = folder.join(name(manifest.step));
     store(folder, &target, &files, &text).map_err(named)?;
-    prune(folder).map_err(named)?;
+    prune(folder, forks).map_err(named)?;
     Ok((target, blake3::hash(&text).to_hex().to_string()))
+}
+
+/// Writes the configuration of a run beside its checkpoints, whole or not at all.
+pub(crate) fn write_config(folder: &Path, config: &RunConfig) -> Result<(), TrainError> {
+    let write = || -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        let scratch = folder.join(format!(".{CONFIG_FILE}-{}", std::process::id()));
+        fs::write(&scratch, config.canonical_json())?;
+        fs::rename(scratch, folder.join(CONFIG_FILE))
+    };
+    write().map_err(|source| TrainError::Write { path: folder.to_owned(), source })
+}
+
+/// The name of a parameter's moving average.
+fn averaged(name: &str) -> String {
+    format!("{name}.average")
 }
 
 fn store(
@@ -126,14 +152,23 @@ fn list(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn prune(folder: &Path) -> io::Result<()> {
-    list(folder).into_iter().skip(KEPT).try_for_each(fs::remove_dir_all)
+/// The name of the folder of a step; names sort like steps.
+fn name(step: u64) -> String {
+    format!("step-{step:012}")
 }
 
-/// The newest whole checkpoint of a run, and a line for each newer one that was passed over.
-pub(crate) fn newest(folder: &Path, run: &str) -> (Option<Found>, Vec<String>) {
+fn prune(folder: &Path, forks: &[u64]) -> io::Result<()> {
+    let kept: Vec<PathBuf> = forks.iter().map(|&step| folder.join(name(step))).collect();
+    let mut old = list(folder).into_iter().skip(KEPT).filter(|path| !kept.contains(path));
+    old.try_for_each(fs::remove_dir_all)
+}
+
+/// The newest whole checkpoint of a run at or before a step, and a line for each newer one that
+/// was passed over.
+pub(crate) fn newest(folder: &Path, run: &str, until: u64) -> (Option<Found>, Vec<String>) {
     let mut passed_over = Vec::new();
-    for path in list(folder) {
+    let last = folder.join(name(until));
+    for path in list(folder).into_iter().filter(|path| until == u64::MAX || *path <= last) {
         match verify(&path, run) {
             Ok(found) => return (Some(found), passed_over),
             Err(reason) => passed_over.push(format!("{}: {reason}", path.display())),
@@ -163,6 +198,20 @@ fn verify(path: &Path, run: &str) -> Result<Found, String> {
 }
 
 impl Found {
+    /// Puts the weights alone into a model of the same shape.
+    pub(crate) fn load_model(
+        &self,
+        model: &mut impl Model,
+        device: &Device,
+    ) -> Result<(), TrainError> {
+        let weights = unpack(&self.model)?;
+        for parameter in model.parameters_mut() {
+            let shape = parameter.value.dims();
+            parameter.value = leaf(tensor(&weights, &parameter.name, shape, device)?);
+        }
+        Ok(())
+    }
+
     /// Puts the tensors into a model and an optimiser of the same shape, on `device` (without
     /// autodiff).
     pub(crate) fn load(
@@ -173,6 +222,12 @@ impl Found {
     ) -> Result<(), TrainError> {
         let model = unpack(&self.model)?;
         let moments = unpack(&self.optimizer)?;
+        if let Some(average) = &mut optimizer.average {
+            for (parameter, value) in parameters.iter().zip(&mut average.values) {
+                let shape = parameter.value.dims();
+                *value = tensor(&moments, &averaged(&parameter.name), shape, device)?;
+            }
+        }
         for (parameter, slot) in parameters.into_iter().zip(&mut optimizer.moments) {
             let shape = parameter.value.dims();
             parameter.value = leaf(tensor(&model, &parameter.name, shape, device)?);

@@ -35,6 +35,28 @@ pub(crate) struct Moments {
 pub(crate) struct AdamW {
     config: Optimizer,
     pub(crate) moments: Vec<Moments>,
+    pub(crate) average: Option<Average>,
+}
+
+/// The moving average of the weights: after step t (from 0) a <- k a + (1 - k) p with
+/// k = min(decay, (1 + t) / (10 + t)), so that the first weights are soon forgotten.
+#[derive(Debug)]
+pub(crate) struct Average {
+    decay: f64,
+    /// In the order of the model's parameters.
+    pub(crate) values: Vec<Tensor<2>>,
+}
+
+impl Average {
+    #[expect(clippy::cast_precision_loss, reason = "step counts are below 2^53")]
+    #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
+    fn update(&mut self, parameters: &[&mut Parameter], step: u64) {
+        let early = (1.0 + step as f64) / (10.0 + step as f64);
+        let keep = self.decay.min(early) as f32;
+        for (value, parameter) in self.values.iter_mut().zip(parameters) {
+            *value = value.clone() * keep + parameter.plain() * (1.0 - keep);
+        }
+    }
 }
 
 /// The numbers of one update of one parameter.
@@ -60,7 +82,14 @@ impl AdamW {
                 Moments { second: first.clone().zeros_like(), first }
             })
             .collect();
-        Self { config: config.clone(), moments }
+        Self { config: config.clone(), moments, average: None }
+    }
+
+    /// The same with a moving average of the weights.
+    pub(crate) fn averaging(mut self, decay: f64, parameters: &[&mut Parameter]) -> Self {
+        let values = parameters.iter().map(|parameter| parameter.plain()).collect();
+        self.average = Some(Average { decay, values });
+        self
     }
 
     /// One step, `step` from 0, at the schedule's `factor`, with the gradients in the order of the
@@ -78,6 +107,9 @@ impl AdamW {
         {
             let update = update(&self.config, parameter.role, step, factor);
             apply(parameter, moments, gradient, &scale, update);
+        }
+        if let Some(average) = &mut self.average {
+            average.update(&parameters, step);
         }
         norm
     }

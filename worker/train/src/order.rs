@@ -40,6 +40,13 @@ impl DataOrder {
         read_windows(&starts, self.sequence, tokens)
     }
 
+    /// Numbers of the images of a step, where `tokens` was the number of images and one more, and
+    /// a window is one of them.
+    pub(crate) fn images(&mut self, step: u64) -> Vec<u64> {
+        assert_eq!(self.sequence, 1, "an image is one unit of data");
+        (step * self.batch..(step + 1) * self.batch).map(|sample| self.start(sample)).collect()
+    }
+
     fn start(&mut self, sample: u64) -> u64 {
         let epoch = sample / self.windows;
         if epoch != self.epoch.0 {

@@ -4,32 +4,24 @@
 //! that is not finite ends the run as diverged, with its curve up to there.
 
 use std::{
-    ops::Range,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use sweep_data::Dataset;
 use sweep_spec::{
     metric::{Metric, Point},
     run::{Run, RunConfig},
-    shape::{LmShape, Shape},
-    training::TRAINING_REVISION,
 };
 
 use crate::{
     checkpoint::{self, FORMAT, Manifest},
     device::{self, DeviceId},
     error::TrainError,
-    model::{
-        Model,
-        lm::{Batch, Lm},
-    },
+    family::{Family, read},
     optim::AdamW,
-    order::{DataOrder, evaluation_starts, read_windows},
-    parts,
     timer::Timer,
 };
 
@@ -38,9 +30,6 @@ const READ_STEPS: u64 = 32;
 
 /// Reports of training metrics over a run, at most.
 const REPORTS: u64 = 200;
-
-/// Windows evaluated at once.
-const EVALUATION_WINDOWS: usize = 32;
 
 /// Seconds between two progress events.
 const PROGRESS_SECONDS: f64 = 0.5;
@@ -56,6 +45,9 @@ pub struct TrainRequest<'a> {
     pub device: &'a DeviceId,
     /// Folder of this run's checkpoints; the newest whole one is resumed from.
     pub checkpoints: &'a Path,
+    /// Of a branch, the folder of its trunk's checkpoints, where there is one here: without a
+    /// checkpoint of its own the run begins after the newest one at or before its fork.
+    pub trunk: Option<&'a Path>,
     /// Seconds between two checkpoints.
     pub checkpoint_seconds: f64,
     /// Threads of a CPU that share a step, looked at before each; they change no bit of the run.
@@ -65,11 +57,13 @@ pub struct TrainRequest<'a> {
 /// What happens during a training, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TrainEvent {
-    /// Training begins after this many steps: 0, or those of the checkpoint it resumed from.
+    /// Training begins after this many steps: 0, or those of the checkpoint it resumed from, which
+    /// may be its trunk's.
     Started {
         /// Steps already done.
         step: u64,
-        /// Checkpoints that failed their check and were passed over, a line each.
+        /// Checkpoints that failed their check and were passed over, and steps of a trunk that
+        /// are trained again for want of one, a line each.
         passed_over: Vec<String>,
     },
     /// Measured values, in step order.
@@ -125,6 +119,7 @@ pub fn train(
 ) -> Result<Outcome, TrainError> {
     let mut training = Training::new(request)?;
     let passed_over = training.resume()?;
+    checkpoint::write_config(request.checkpoints, &request.run.config)?;
     emit(TrainEvent::Started { step: training.step, passed_over });
     let outcome = training.run(emit, stop)?;
     Ok(outcome)
@@ -135,12 +130,8 @@ struct Training<'a> {
     request: &'a TrainRequest<'a>,
     config: &'a RunConfig,
     device: Device,
-    model: Lm,
+    family: Family<'a>,
     optimizer: AdamW,
-    order: DataOrder,
-    evaluation: Vec<u64>,
-    /// The parts of a batch, as ranges of its windows.
-    parts: Vec<Range<usize>>,
     /// Optimiser steps done.
     step: u64,
     /// Losses and gradient norms not yet read, oldest first.
@@ -153,40 +144,22 @@ struct Training<'a> {
     timer: Timer,
 }
 
-/// Checks what does not depend on a device: revision, shape, vocabulary.
-fn shape_of(config: &RunConfig) -> Result<&LmShape, TrainError> {
-    if !config.is_current_revision() {
-        let (found, expected) = (config.training_revision, TRAINING_REVISION);
-        return Err(TrainError::Revision { found, expected });
-    }
-    let Shape::Lm(shape) = &config.shape;
-    shape.check()?;
-    Ok(shape)
-}
-
 impl<'a> Training<'a> {
     fn new(request: &'a TrainRequest<'a>) -> Result<Self, TrainError> {
         let config = &request.run.config;
-        let shape = shape_of(config)?;
         let device = device::open(request.device)?;
-        let mut model = Lm::new(shape, config.seed, &device);
-        let optimizer = AdamW::new(&config.optimizer, &model.parameters_mut());
-        let sequence = shape.sequence as usize;
-        let tokens = request.dataset.train().len();
-        let order = DataOrder::new(config.seed, tokens, sequence, config.batch)?;
-        let wanted = request.run.evaluation.tokens / u64::from(shape.sequence);
-        let held_out = request.dataset.validation().len();
-        let evaluation = evaluation_starts(held_out, sequence, wanted);
-        let parts = parts::parts(config.batch as usize, sequence, request.device.is_cpu());
+        let mut family = Family::new(request, &device)?;
+        let optimizer = AdamW::new(&config.optimizer, &family.parameters_mut());
+        let optimizer = match family.average_decay() {
+            Some(decay) => optimizer.averaging(decay, &family.parameters_mut()),
+            None => optimizer,
+        };
         Ok(Self {
             request,
             config,
             device,
-            model,
+            family,
             optimizer,
-            order,
-            evaluation,
-            parts,
             step: 0,
             unread: Vec::new(),
             loss_sum: 0.0,
@@ -198,9 +171,26 @@ impl<'a> Training<'a> {
 
     fn resume(&mut self) -> Result<Vec<String>, TrainError> {
         let id = self.config.id();
-        let (found, passed_over) = checkpoint::newest(self.request.checkpoints, id.as_str());
+        let (mut found, mut passed_over) =
+            checkpoint::newest(self.request.checkpoints, id.as_str(), u64::MAX);
+        if let (None, Some(edge)) = (&found, &self.config.parent) {
+            if let Some(folder) = self.request.trunk {
+                let (at_fork, damaged) = checkpoint::newest(folder, edge.run.as_str(), edge.step);
+                found = at_fork;
+                passed_over.extend(damaged);
+            }
+            let from = found.as_ref().map_or(0, |found| found.manifest.step);
+            if from < edge.step {
+                // The rates up to the fork are the trunk's, so this is the same curve, paid twice.
+                passed_over.push(format!(
+                    "no checkpoint of trunk {} at step {} is here; steps {from} to {} are \
+                     trained again",
+                    edge.run, edge.step, edge.step
+                ));
+            }
+        }
         if let Some(found) = found {
-            found.load(self.model.parameters_mut(), &mut self.optimizer, &self.device)?;
+            found.load(self.family.parameters_mut(), &mut self.optimizer, &self.device)?;
             self.step = found.manifest.step;
             self.loss_sum = found.manifest.loss_sum;
             self.loss_count = found.manifest.loss_count;
@@ -216,16 +206,24 @@ impl<'a> Training<'a> {
     ) -> Result<Outcome, TrainError> {
         let steps = self.config.steps;
         let reports = (steps / REPORTS).max(1);
-        let evaluations = evaluation_steps(steps, self.request.run.evaluation.times);
+        let forks = &self.request.run.forks;
+        let cooldown = self.config.schedule.cooldown_start(steps);
+        let mut evaluations = evaluation_steps(steps, self.request.run.evaluation.times);
+        evaluations.extend(self.family.scoring_steps());
         let (first_step, mut reported, mut saved) = (self.step, f64::NEG_INFINITY, 0.0);
         while self.step < steps {
             self.train_step()?;
             let last = self.step == steps;
-            let report = last || self.step.is_multiple_of(reports);
+            let fork = forks.contains(&self.step);
+            // Where a cool-down begins the sum of losses begins anew, in a trunk, in its branch
+            // and in a run alone, so that the reports after it are the same.
+            let report =
+                last || fork || cooldown == Some(self.step) || self.step.is_multiple_of(reports);
             let evaluate = evaluations.contains(&self.step);
             let seconds = self.timer.seconds();
             let stopping = !last && stop.load(Ordering::Relaxed);
-            let save = last || stopping || seconds - saved >= self.request.checkpoint_seconds;
+            let save =
+                last || fork || stopping || seconds - saved >= self.request.checkpoint_seconds;
             let unread = self.unread.len() as u64;
             if (report || evaluate || save || unread >= READ_STEPS)
                 && !self.read_losses(report, emit)?
@@ -257,47 +255,13 @@ impl<'a> Training<'a> {
     }
 
     fn train_step(&mut self) -> Result<(), TrainError> {
-        let (inputs, targets) = self.order.batch(self.step, self.request.dataset.train());
-        self.check_vocabulary(inputs.iter().chain(&targets))?;
         let factor = self.config.schedule.factor(self.step, self.config.steps);
-        let found = parts::gradients(&self.model, &self.parts, self.threads(), |model, windows| {
-            model.loss(&self.batch(&inputs, &targets, windows))
-        });
-        let parameters = self.model.parameters_mut();
+        let found = self.family.gradients(self.step)?;
+        let parameters = self.family.parameters_mut();
         let norm = self.optimizer.step(parameters, found.parameters, self.step, factor);
         self.unread.push((found.loss, norm));
         self.step += 1;
         Ok(())
-    }
-
-    fn threads(&self) -> usize {
-        self.request.threads.load(Ordering::Relaxed).max(1)
-    }
-
-    fn check_vocabulary<'t>(
-        &self,
-        mut tokens: impl Iterator<Item = &'t i32>,
-    ) -> Result<(), TrainError> {
-        let Shape::Lm(shape) = &self.config.shape;
-        let vocabulary = shape.vocabulary;
-        let outside =
-            |token: &&i32| u32::try_from(**token).map_or(true, |token| token >= vocabulary);
-        tokens
-            .find(outside)
-            .map_or(Ok(()), |&token| Err(TrainError::Vocabulary { token, vocabulary }))
-    }
-
-    /// These windows of those that were read.
-    fn batch(&self, inputs: &[i32], targets: &[i32], windows: Range<usize>) -> Batch {
-        let tokens = windows.start * self.sequence()..windows.end * self.sequence();
-        Batch {
-            inputs: Tensor::<1, Int>::from_data(&inputs[tokens.clone()], &self.device),
-            targets: targets[tokens].to_vec(),
-        }
-    }
-
-    fn sequence(&self) -> usize {
-        usize::try_from(self.config.shape.sequence()).expect("at most 512")
     }
 
     /// Reads what is unread, adds it up, and reports where asked; false when a loss is not finite.
@@ -339,31 +303,11 @@ impl<'a> Training<'a> {
         values.into_iter().map(|(metric, value)| Point { metric, step, value }).collect()
     }
 
-    /// Loss on the fixed held-out windows; nothing where no document is held out.
-    #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
     fn evaluate(&self) -> Result<Vec<Point>, TrainError> {
-        let sequence = self.sequence();
-        let chunks: Vec<&[u64]> = self.evaluation.chunks(EVALUATION_WINDOWS).collect();
-        let losses = parts::share(chunks.len(), self.threads(), |chunk| {
-            let starts = chunks[chunk];
-            let (inputs, targets) =
-                read_windows(starts, sequence, self.request.dataset.validation());
-            self.check_vocabulary(inputs.iter().chain(&targets))?;
-            let loss = self.model.evaluate(&self.batch(&inputs, &targets, 0..starts.len()));
-            Ok(read(vec![loss])?[0] * starts.len() as f64)
-        });
-        let total = losses.into_iter().sum::<Result<f64, TrainError>>()?;
-        if self.evaluation.is_empty() {
-            return Ok(Vec::new());
-        }
-        let nats = total / self.evaluation.len() as f64;
         let step = self.step;
-        let mut points = vec![Point { metric: Metric::ValidationLoss, step, value: nats }];
-        if let Some(bytes_per_token) = self.request.run.manifest.bytes_per_token {
-            let value = nats / std::f64::consts::LN_2 / bytes_per_token;
-            points.push(Point { metric: Metric::ValidationBitsPerByte, step, value });
-        }
-        Ok(points)
+        let average = self.optimizer.average.as_ref().map(|average| average.values.as_slice());
+        let found = self.family.evaluate(average, step, step == self.config.steps)?;
+        Ok(found.into_iter().map(|(metric, value)| Point { metric, step, value }).collect())
     }
 
     fn save(&mut self) -> Result<TrainEvent, TrainError> {
@@ -376,29 +320,18 @@ impl<'a> Training<'a> {
             seconds: self.earlier_seconds + self.timer.seconds(),
             files: std::collections::BTreeMap::new(),
         };
-        let parameters = self.model.parameters_mut();
+        let parameters = self.family.parameters_mut();
         let folder = self.request.checkpoints;
-        let (path, hash) = checkpoint::write(folder, manifest, &parameters, &self.optimizer)?;
+        let forks = &self.request.run.forks;
+        let (path, hash) =
+            checkpoint::write(folder, manifest, &parameters, &self.optimizer, forks)?;
         Ok(TrainEvent::Checkpoint { step: self.step, path, hash })
     }
 }
 
-/// Reads one-element tensors from their device in one go.
-fn read(tensors: Vec<Tensor<1>>) -> Result<Vec<f64>, TrainError> {
-    if tensors.is_empty() {
-        return Ok(Vec::new());
-    }
-    let data = Tensor::cat(tensors, 0)
-        .try_into_data()
-        .map_err(|error| TrainError::Read(format!("{error:?}")))?;
-    let values =
-        data.try_to_vec::<f32>().map_err(|error| TrainError::Read(format!("{error:?}")))?;
-    Ok(values.into_iter().map(f64::from).collect())
-}
-
 /// The steps after which a run is evaluated: `times` of them, spread evenly in the logarithm of
 /// the step, the last step always.
-fn evaluation_steps(steps: u64, times: u32) -> Vec<u64> {
+pub(crate) fn evaluation_steps(steps: u64, times: u32) -> Vec<u64> {
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -414,5 +347,7 @@ fn evaluation_steps(steps: u64, times: u32) -> Vec<u64> {
     found
 }
 
+#[cfg(test)]
+mod diffusion_tests;
 #[cfg(test)]
 mod tests;

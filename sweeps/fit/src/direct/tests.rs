@@ -223,6 +223,96 @@ fn resampling_is_reproducible_and_scales_with_the_noise() {
     assert!(low < truth && truth < high, "{forecast:?} {truth}");
 }
 
+/// Every way to an interval and every search, on one thread and on four.
+#[test]
+fn threads_change_no_bit() {
+    let rows = noisy(grid(Law::Separable, &CHINCHILLA), 0.003);
+    let mut grouped = rows.clone();
+    for (i, row) in grouped.iter_mut().enumerate() {
+        row.group = Some(format!("run {}", i / 3));
+    }
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    for intervals in Intervals::ALL {
+        let options = Options {
+            intervals,
+            bootstrap: 40,
+            starts: 60,
+            budgets: vec![1e20],
+            ..Options::default()
+        };
+        for rows in [&rows, &grouped] {
+            let once = pool(1).install(|| fit(rows, &options).unwrap());
+            let again = pool(4).install(|| fit(rows, &options).unwrap());
+            assert_eq!(once, again, "{}", intervals.name());
+            let split = |fit: &Fit| fit.best_split(&crate::Surface::Flops, 1e20);
+            assert_eq!(split(&once), split(&again));
+        }
+    }
+}
+
+/// Losses half as noisy count four times: as four rows do.
+#[test]
+fn weights_by_seed_noise_are_repeated_rows() {
+    let mut rows = noisy(grid(Law::Separable, &CHINCHILLA), 0.003);
+    let mut repeated = Vec::new();
+    for (i, row) in rows.iter_mut().enumerate() {
+        let copies = if i % 3 == 0 { 4 } else { 1 };
+        repeated.extend(vec![row.clone(); copies]);
+        row.noise = Some(row.loss * if copies == 4 { 0.001 } else { 0.002 });
+    }
+    for objective in [Objective::default(), Objective::MseLog] {
+        let options = Options { objective, ..Options::default() };
+        let weighting = Weighting::SeedNoise;
+        let weighted = fit(&rows, &Options { weighting, ..options.clone() }).unwrap();
+        let copied = fit(&repeated, &options).unwrap();
+        assert!(worst(&weighted, &copied.values()) < 1e-6, "{objective}");
+        let equal = fit(&rows, &options).unwrap();
+        assert!(worst(&weighted, &equal.values()) > 1e-4, "{objective}");
+    }
+}
+
+/// Where an overestimate costs nine times as much, a tenth of the losses lie below the law.
+#[test]
+fn costly_overestimates_lower_the_law() {
+    let rows = noisy(grid(Law::Separable, &CHINCHILLA), 0.02);
+    let objective = Objective::AsymmetricLog { delta: 1e-3, over: 9.0 };
+    let found = fit(&rows, &Options { objective, ..Options::default() }).unwrap();
+    let above = found.points.iter().filter(|p| p.log_residual > 1e-3).count();
+    // 49 losses, of which the law passes through up to five.
+    assert!((1..=8).contains(&above), "{above}");
+}
+
+/// The brute force finds nothing below what the grid of starts led to.
+#[test]
+fn random_starts_confirm_the_minimum() {
+    let rows = noisy(grid(Law::Separable, &CHINCHILLA), 0.003);
+    let found = fit(&rows, &Options::default()).unwrap();
+    let searched = fit(&rows, &Options { starts: 500, ..Options::default() }).unwrap();
+    assert!((searched.objective_value / found.objective_value - 1.0).abs() < 1e-9);
+}
+
+/// The quadratic of the minimum and the resampled scatter agree on a well-determined exponent, so
+/// the profile interval is about as wide as that of the residual bootstrap.
+#[test]
+fn profile_and_residual_intervals_agree_where_noise_is_small() {
+    let rows = noisy(grid(Law::Separable, &CHINCHILLA), 0.001);
+    let options = Options { objective: Objective::MseLog, ..Options::default() };
+    let profiled = Options { intervals: Intervals::Profile, ..options.clone() };
+    let resampled = Options { intervals: Intervals::Residual, bootstrap: 400, ..options };
+    let [profiled, resampled] = [profiled, resampled].map(|o| fit(&rows, &o).unwrap());
+    let width = |estimate: &Estimate| estimate.ci95.map(|[low, high]| high - low).unwrap();
+    for (a, b) in profiled.params.iter().zip(&resampled.params) {
+        let ratio = width(&a.estimate) / width(&b.estimate);
+        assert!((0.8..1.25).contains(&ratio), "{} {ratio}", a.name);
+        assert!(a.estimate.se.is_none() && b.estimate.se.is_some());
+    }
+    let [a, b] = [&profiled, &resampled].map(|fit| width(&fit.exponents.unwrap().a));
+    assert!((0.8..1.25).contains(&(a / b)), "{a} {b}");
+    let ends = profiled.exponents.unwrap();
+    let (a, b) = (ends.a.ci95.unwrap(), ends.b.ci95.unwrap());
+    assert!((a[0] + b[1] - 1.0).abs() < 1e-12 && a[0] < ends.a.value && ends.a.value < a[1]);
+}
+
 /// A least absolute deviation passes through as many points as it has parameters.
 #[test]
 fn the_absolute_minimum_is_a_vertex() {

@@ -165,6 +165,7 @@ fn draw_verdict(panel: &mut Panel, budget: &Budget) {
         Verdict::FewSizes => Some("few sizes"),
         Verdict::EdgeMinimum => Some("edge minimum"),
         Verdict::CubicDisagrees => Some("cubic disagrees"),
+        Verdict::OffCentre => Some("off centre"),
         Verdict::NoOptimum => Some("no optimum"),
     };
     let Some((n, _, loss)) = budget.optimum else {

@@ -1,18 +1,25 @@
 //! Every figure, one file each. A new one gets a variant here; `sweep plot` and the report find it
 //! through [`FigureKind::ALL`].
 
+mod calibration;
 mod contours;
+mod emergence;
 mod isoflop;
 mod loss_compute;
 mod loss_curves;
+mod noise_levels;
 mod optimum;
 mod predicted;
 mod residuals;
 mod runs;
+mod samples;
 #[cfg(test)]
 mod tests;
+mod units;
 
 use std::{fmt, str::FromStr};
+
+use sweep_spec::task::MAX_TASKS;
 
 use crate::{figure::Figure, input::PlotInput};
 
@@ -33,7 +40,48 @@ pub enum FigureKind {
     Contours,
     /// What the law leaves over, against N, D and C.
     Residuals,
+    /// Samples of diffusion models by size and training.
+    Samples,
+    /// The way of one sample from noise to image.
+    DenoisingPath,
+    /// Loss of diffusion models by timestep.
+    NoiseLevels,
+    /// A sharp and a smooth metric of a task, by its place from 1, over compute, size and loss.
+    Emergence(u8),
+    /// Confidence against being right, for held-out text (0) or a task by its place from 1.
+    Calibration(u8),
 }
+
+const EMERGENCE: [&str; MAX_TASKS] = [
+    "emergence-1",
+    "emergence-2",
+    "emergence-3",
+    "emergence-4",
+    "emergence-5",
+    "emergence-6",
+    "emergence-7",
+    "emergence-8",
+    "emergence-9",
+    "emergence-10",
+    "emergence-11",
+    "emergence-12",
+];
+
+const CALIBRATION: [&str; MAX_TASKS + 1] = [
+    "calibration",
+    "calibration-1",
+    "calibration-2",
+    "calibration-3",
+    "calibration-4",
+    "calibration-5",
+    "calibration-6",
+    "calibration-7",
+    "calibration-8",
+    "calibration-9",
+    "calibration-10",
+    "calibration-11",
+    "calibration-12",
+];
 
 /// What a loss curve is drawn over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +111,7 @@ impl CurveAxis {
 }
 
 impl FigureKind {
-    /// Every figure in the order of a report; loss curves over each of their axes.
+    /// The figures of every sweep in the order of a report; loss curves over each of their axes.
     pub const ALL: [Self; 9] = [
         Self::Predicted,
         Self::LossCompute,
@@ -75,6 +123,19 @@ impl FigureKind {
         Self::Contours,
         Self::Residuals,
     ];
+
+    /// Figures that only diffusion models have.
+    pub const DIFFUSION: [Self; 3] = [Self::Samples, Self::DenoisingPath, Self::NoiseLevels];
+
+    /// The figures of this sweep, in the order of a report.
+    #[must_use]
+    pub fn of(input: &PlotInput) -> Vec<Self> {
+        let images = input.diffusion.iter().flat_map(|_| Self::DIFFUSION);
+        let tasks = (1..).zip(&input.tasks).map(|(task, _)| Self::Emergence(task));
+        let calibrated = |task: &u8| input.calibrations.iter().any(|entry| entry.task == *task);
+        let calibrations = (0_u8..).take(MAX_TASKS + 1).filter(calibrated).map(Self::Calibration);
+        Self::ALL.into_iter().chain(images).chain(tasks).chain(calibrations).collect()
+    }
 
     /// Its name on the command line, in file names and in the report.
     #[must_use]
@@ -89,13 +150,18 @@ impl FigureKind {
             Self::Optimum => "optimum",
             Self::Contours => "contours",
             Self::Residuals => "residuals",
+            Self::Samples => "samples",
+            Self::DenoisingPath => "denoising-path",
+            Self::NoiseLevels => "noise-levels",
+            Self::Emergence(task) => EMERGENCE[task as usize - 1],
+            Self::Calibration(task) => CALIBRATION[task as usize],
         }
     }
 
     /// Draws up the figure. Where something it needs is absent, it says so in `missing`.
     #[must_use]
     pub fn build(self, input: &PlotInput) -> Figure {
-        match self {
+        let figure = match self {
             Self::LossCurves(axis) => loss_curves::build(input, axis, self.name()),
             Self::LossCompute => loss_compute::build(input, self.name()),
             Self::Predicted => predicted::build(input, self.name()),
@@ -103,7 +169,13 @@ impl FigureKind {
             Self::Optimum => optimum::build(input, self.name()),
             Self::Contours => contours::build(input, self.name()),
             Self::Residuals => residuals::build(input, self.name()),
-        }
+            Self::Samples => samples::grid(input, self.name()),
+            Self::DenoisingPath => samples::path(input, self.name()),
+            Self::NoiseLevels => noise_levels::build(input, self.name()),
+            Self::Emergence(task) => emergence::build(input, task, self.name()),
+            Self::Calibration(task) => calibration::build(input, task, self.name()),
+        };
+        if input.diffusion.is_some() { units::of_images(figure) } else { figure }
     }
 }
 
@@ -115,7 +187,7 @@ impl fmt::Display for FigureKind {
 
 /// Text that names no figure.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no figure is called `{name}`; hint: one of {}", FigureKind::ALL.map(FigureKind::name).join(", "))]
+#[error("no figure is called `{name}`; hint: one of {}, emergence-TASK, calibration, calibration-TASK", FigureKind::ALL.into_iter().chain(FigureKind::DIFFUSION).map(FigureKind::name).collect::<Vec<_>>().join(", "))]
 pub struct UnknownFigure {
     name: String,
 }
@@ -128,8 +200,17 @@ impl FromStr for FigureKind {
         if name == "loss-curves" {
             return Ok(Self::LossCurves(CurveAxis::default()));
         }
+        // Without a task, the first.
+        if name == "emergence" {
+            return Ok(Self::Emergence(1));
+        }
+        let tasks = (1_u8..).take(MAX_TASKS).map(Self::Emergence);
+        let calibrations = (0_u8..).take(MAX_TASKS + 1).map(Self::Calibration);
         Self::ALL
             .into_iter()
+            .chain(Self::DIFFUSION)
+            .chain(tasks)
+            .chain(calibrations)
             .find(|kind| kind.name() == name)
             .ok_or_else(|| UnknownFigure { name: name.to_owned() })
     }

@@ -153,6 +153,7 @@ pub(super) fn figure(
         description,
         columns: panels.len().min(3),
         panels,
+        pictures: None,
         facts,
         missing,
     }

@@ -6,6 +6,7 @@
 
 pub mod json;
 mod palette;
+mod png;
 pub mod svg;
 pub mod terminal;
 mod ticks;

@@ -10,7 +10,7 @@ use kuva::{
 };
 
 use super::{palette::on_black, ticks::Span};
-use crate::figure::{Figure, Mark, Panel, Series, Shape, Tone, Weight};
+use crate::figure::{Figure, Mark, Panel, PictureGrid, Series, Shape, Tone, Weight};
 
 /// The room for a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,7 @@ pub fn render(figure: &Figure, screen: Screen) -> String {
                 lines.extend(panel.title.as_deref().map(clean));
                 lines.extend(draw(panel, columns, rows, screen.colour));
             }
+            lines.extend(figure.pictures.iter().flat_map(|grid| captions(grid, columns)));
             lines.extend(legend(figure));
         }
     }
@@ -57,6 +58,22 @@ pub fn render(figure: &Figure, screen: Screen) -> String {
     let mut text = lines.join("\n");
     text.push('\n');
     text
+}
+
+/// What a grid of pictures says in words: a terminal has no pixels for them.
+fn captions(grid: &PictureGrid, columns: usize) -> Vec<String> {
+    let mut lines = wrapped("The pictures are in the file that --output writes.", columns);
+    let across = grid.columns.len().max(1);
+    for (row, cells) in grid.cells.chunks(across).enumerate() {
+        let name = grid.rows.get(row).map_or("", String::as_str);
+        for (cell, column) in cells.iter().zip(&grid.columns) {
+            let caption = cell.as_ref().map_or("no run", |cell| cell.caption.as_str());
+            let parts = [name, column, caption];
+            let parts = parts.into_iter().filter(|part| !part.is_empty());
+            lines.extend(wrapped(&clean(&parts.collect::<Vec<_>>().join(": ")), columns));
+        }
+    }
+    lines
 }
 
 /// Control characters in a label could otherwise steer the reader's terminal.

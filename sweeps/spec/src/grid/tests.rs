@@ -26,6 +26,7 @@ fn manifest() -> DataManifest {
         train_documents: 90,
         validation_documents: 10,
         entropy: None,
+        image: None,
     }
 }
 
@@ -114,8 +115,15 @@ fn a_budget_spans_its_range_of_tokens_per_parameter() {
 fn explicit_shapes_are_taken_as_they_are() {
     let grid = grid("[[runs]]\nsize = { width = 48, layers = 5, heads = 2 }\ntokens = 200_000\n")
         .expect("expands");
-    let expected =
-        LmShape { vocabulary: 256, width: 48, layers: 5, heads: 2, sequence: 64, mlp: Mlp::Relu2 };
+    let expected = LmShape {
+        vocabulary: 256,
+        width: 48,
+        layers: 5,
+        heads: 2,
+        sequence: 64,
+        mlp: Mlp::Relu2,
+        token_shift: false,
+    };
     assert_eq!(grid.runs[0].run.config.shape, Shape::Lm(expected));
 }
 
@@ -140,7 +148,187 @@ fn faults_that_need_the_data_are_named_with_their_place() {
 fn a_corpus_smaller_than_one_batch_is_refused() {
     let recipe = Recipe::parse("recipe.toml", &format!("{HEAD}{GRID}")).expect("valid");
     let small = DataManifest { train_tokens: 1000, ..manifest() };
-    insta::assert_snapshot!(expand(&recipe, &small).expect_err("too small").to_string(), @"recipe.toml:4:2: data: the corpus has 1000 training tokens, fewer than one batch of 1024 (batch 16 x sequence 64); hint: add data, or lower `training.batch`");
+    insta::assert_snapshot!(expand(&recipe, &small).expect_err("too small").to_string(), @"recipe.toml:4:2: data: there are 1000 training tokens, fewer than one batch of 1024 (batch 16 x sequence 64); hint: add data, or lower `training.batch`");
     let unheld = DataManifest { validation_tokens: 10, ..manifest() };
-    insta::assert_snapshot!(expand(&recipe, &unheld).expect_err("too small").to_string(), @"recipe.toml:4:2: data: the corpus holds out 10 tokens, fewer than one window of 64; hint: add data, or raise `data.held_out`");
+    insta::assert_snapshot!(expand(&recipe, &unheld).expect_err("too small").to_string(), @"recipe.toml:4:2: data: 10 tokens are held out, fewer than one window of 64; hint: add data, or raise `data.held_out`");
+}
+
+const DIFFUSION: &str = r#"
+name = "small"
+
+[data]
+source = "glyphs"
+side = 16
+images = "10k"
+
+[model]
+family = "diffusion"
+patch = 4
+
+[training]
+batch = 16
+learning_rate = 0.01
+
+[isoflop]
+budgets = ["1e10"]
+sizes = ["44k", { width = 64, layers = 3 }]
+"#;
+
+fn images() -> DataManifest {
+    let image = crate::data::ImageFacts { side: 16, channels: 1, classes: 0 };
+    DataManifest { train_tokens: 10_000, validation_tokens: 1000, image: Some(image), ..manifest() }
+}
+
+#[test]
+fn a_diffusion_grid_counts_images() {
+    let recipe = Recipe::parse("recipe.toml", DIFFUSION).expect("valid");
+    let grid = expand(&recipe, &images()).expect("expands");
+    let config = &grid.runs[0].run.config;
+    assert_eq!(config.parameters().total, 44_032);
+    // 1e10 FLOPs at 2,856,960 an image are 3500.2 images, 218.8 batches of 16.
+    assert_eq!((config.steps, config.tokens()), (219, 3504));
+    assert_eq!(grid.runs[1].run.config.shape.layers(), 3);
+    let hashed = config.canonical_json();
+    assert!(hashed.contains(r#""shape":{"diffusion":{"#), "{hashed}");
+}
+
+#[test]
+fn a_diffusion_grid_refuses_what_the_images_cannot_be() {
+    let refused = |from: &str, to: &str, images: DataManifest| {
+        let recipe = Recipe::parse("recipe.toml", &DIFFUSION.replace(from, to)).expect("valid");
+        expand(&recipe, &images).expect_err(to).to_string()
+    };
+    insta::assert_snapshot!(refused("patch = 4", "patch = 5", images()), @"recipe.toml:19:10: isoflop.sizes[0]: patches of 5 x 5 do not tile images of 16 x 16; hint: choose a `patch` that divides 16");
+    let conditional = "patch = 4\nclass_conditional = true";
+    insta::assert_snapshot!(refused("patch = 4", conditional, images()), @"recipe.toml:20:10: isoflop.sizes[0]: the images have no classes; hint: drop `class_conditional`, or add labels: IDX labels, CIFAR-10, or one folder per class");
+    let text = DataManifest { image: None, ..images() };
+    insta::assert_snapshot!(refused("patch = 4", "patch = 4", text), @"recipe.toml:19:10: isoflop.sizes[0]: the data are no images; hint: use a source of kind `images` or `glyphs`");
+}
+
+const TRUNK: &str = "warmup_steps = 20\ntrunk = true\n";
+
+fn trunks(grid: &Grid) -> Vec<&GridRun> {
+    grid.runs.iter().filter(|entry| entry.role == RunRole::Trunk).collect()
+}
+
+/// As above: what is on disk is known by this id.
+#[test]
+fn the_ids_of_a_trunk_and_its_branch_are_golden() {
+    let grid = grid_of(&format!("{HEAD}{TRUNK}{GRID}")).expect("expands");
+    let [trunk, branch, ..] = grid.runs.as_slice() else { panic!("{grid:?}") };
+    insta::assert_snapshot!(trunk.run.config.canonical_json(), @r#"{"batch":16,"data":"29a96bc9a4557cc357a9914627805410","optimizer":{"base_width":64,"beta1":0.9,"beta2":0.95,"clip_norm":1.0,"epsilon":1e-8,"learning_rate":0.01,"weight_decay":0.1},"schedule":{"decay":{"wsd":{"fraction":0.0}},"warmup_fraction":1.0,"warmup_steps":20},"seed":0,"shape":{"lm":{"heads":2,"layers":2,"sequence":64,"vocabulary":256,"width":32}},"steps":390,"training_revision":2}"#);
+    insta::assert_snapshot!(trunk.run.config.id(), @"7c5d02eaef7f99886a6916b5dd3f15f4");
+    insta::assert_snapshot!(branch.run.config.canonical_json(), @r#"{"batch":16,"data":"29a96bc9a4557cc357a9914627805410","optimizer":{"base_width":64,"beta1":0.9,"beta2":0.95,"clip_norm":1.0,"epsilon":1e-8,"learning_rate":0.01,"weight_decay":0.1},"parent":{"run":"7c5d02eaef7f99886a6916b5dd3f15f4","step":195},"schedule":{"decay":{"wsd":{"fraction":0.2}},"warmup_fraction":0.1,"warmup_steps":20},"seed":0,"shape":{"lm":{"heads":2,"layers":2,"sequence":64,"vocabulary":256,"width":32}},"steps":244,"training_revision":2}"#);
+    insta::assert_snapshot!(branch.run.config.id(), @"a676720d0de55d390a68562088a0268a");
+}
+
+#[test]
+fn runs_of_one_size_and_seed_fork_from_one_trunk() {
+    let text = format!("{HEAD}{TRUNK}{GRID}seeds = [1, 2]\n");
+    let grid = grid_of(&text).expect("expands");
+    assert_eq!((grid.runs.len(), trunks(&grid).len()), (12, 4));
+    for (place, entry) in grid.runs.iter().enumerate() {
+        let config = &entry.run.config;
+        if entry.role == RunRole::Trunk {
+            assert!(config.is_trunk() && config.parent.is_none());
+            assert_eq!(entry.run.forks.last(), Some(&config.steps), "it ends at its last fork");
+            continue;
+        }
+        let edge = config.parent.as_ref().expect("a branch");
+        let at = grid.runs.iter().position(|other| other.run.config.id() == edge.run);
+        let trunk = &grid.runs[at.expect("its trunk is in the grid")];
+        assert!(at < Some(place), "a trunk stands before its branches");
+        assert!(trunk.run.forks.contains(&edge.step));
+        assert_eq!(config.schedule.cooldown_start(config.steps), Some(edge.step));
+        assert_eq!(trunk.run.config.seed, config.seed);
+        assert_eq!(config.own_steps() + edge.step, config.steps);
+    }
+    let plain = grid_of(&text.replace("trunk = true", "trunk = false")).expect("expands");
+    assert_eq!(plain.runs.len(), 8);
+    assert!(ids(&plain).iter().all(|id| !ids(&grid).contains(id)));
+}
+
+#[test]
+fn a_larger_d_extends_the_trunk_and_leaves_every_id_alone() {
+    let grid = |grid: &str| grid_of(&format!("{HEAD}{TRUNK}{grid}")).expect("expands");
+    let (before, after) = (grid(GRID), grid(&GRID.replace("\"500k\"", "\"500k\", \"1M\"")));
+    assert!(ids(&before).iter().all(|id| ids(&after).contains(id)));
+    assert_eq!(after.runs.len(), before.runs.len() + 2);
+    for (old, new) in trunks(&before).into_iter().zip(trunks(&after)) {
+        assert_eq!(old.run.config.id(), new.run.config.id());
+        assert!(new.run.config.steps > old.run.config.steps);
+        assert_eq!(old.run.forks, new.run.forks[..2]);
+        let merged = old.run.extended_by(&new.run);
+        assert_eq!(merged, new.run.extended_by(&old.run));
+        assert_eq!(merged, new.run);
+    }
+}
+
+#[test]
+fn a_check_forks_only_from_a_trunk_of_the_fit() {
+    let check =
+        "[[check]]\nsize = \"41k\"\ntokens = \"2M\"\n[[check]]\nsize = \"380k\"\ntokens = \"2M\"\n";
+    let grid = grid_of(&format!("{HEAD}{TRUNK}{GRID}{check}")).expect("expands");
+    let checks: Vec<_> = grid.runs.iter().filter(|run| run.role == RunRole::Check).collect();
+    assert_eq!(trunks(&grid).len(), 2);
+    let shared = checks[0].run.config.parent.as_ref().expect("the fit has this size");
+    assert_eq!(trunks(&grid)[0].run.forks.last(), Some(&shared.step));
+    assert_eq!(checks[1].run.config.parent, None);
+}
+
+#[test]
+fn a_warm_up_that_depends_on_d_is_refused_with_its_place() {
+    let fault = |training: &str| {
+        grid_of(&format!("{HEAD}{training}{GRID}")).expect_err("a fault").to_string()
+    };
+    insta::assert_snapshot!(fault("trunk = true\n"), @"recipe.toml:17:11: grid.tokens[0]: at 244 steps `warmup_fraction` cuts the warm-up from 100 to 24 steps, but a branch has the warm-up of its trunk; hint: set `training.warmup_steps` to at most 24, raise `training.warmup_fraction`, or ask for more");
+    insta::assert_snapshot!(
+        fault("trunk = true\nwarmup_fraction = 1.0\nwarmup_steps = 200\n"), @"recipe.toml:19:11: grid.tokens[0]: the cool-down begins at step 195 of 244, within the warm-up of 200 steps, so there is nothing to fork from; hint: set `training.warmup_steps` to at most 195, lower the fraction of the `wsd` schedule, or ask for more");
+}
+
+/// A grid of trunks from any lengths, fraction and warm-up that are allowed.
+fn forest(tokens: &[u64], fraction: f64, warmup: u64) -> Option<Grid> {
+    let head = HEAD.replace("batch = 16", "batch = 1");
+    let text = format!(
+        "{head}trunk = true\nwarmup_steps = {warmup}\nwarmup_fraction = 1.0\n\
+         schedule = {{ wsd = {{ fraction = {fraction} }} }}\n[grid]\nsizes = [\"41k\"]\n\
+         tokens = {tokens:?}\n"
+    );
+    grid_of(&text).ok()
+}
+
+proptest::proptest! {
+    /// Edges point to a checkpoint that the trunk makes, along which every rate agrees; the cost
+    /// counts a trunk once and is never above that of runs trained alone.
+    #[test]
+    fn edges_hold_for_any_lengths(
+        steps in proptest::collection::vec(1_u64..400, 1..6),
+        fraction in 0.05_f64..0.95,
+        warmup in 0_u64..10,
+    ) {
+        let tokens: Vec<u64> = steps.iter().map(|steps| steps * 64).collect();
+        let Some(grid) = forest(&tokens, fraction, warmup) else { return Ok(()) };
+        let trunk = &trunks(&grid)[0].run;
+        proptest::prop_assert_eq!(trunks(&grid).len(), 1);
+        let branches = grid.runs.iter().filter(|run| run.role == RunRole::Fit);
+        let (mut alone, mut own) = (0, trunk.config.own_steps());
+        for branch in branches {
+            let config = &branch.run.config;
+            let edge = config.parent.as_ref().expect("a branch");
+            proptest::prop_assert_eq!(&edge.run, &trunk.config.id());
+            proptest::prop_assert!(trunk.forks.contains(&edge.step) && edge.step >= 1);
+            proptest::prop_assert!(edge.step < config.steps);
+            for step in 0..edge.step {
+                let rate = config.schedule.factor(step, config.steps);
+                let its = trunk.config.schedule.factor(step, trunk.config.steps);
+                proptest::prop_assert_eq!(rate.to_bits(), its.to_bits());
+            }
+            (alone, own) = (alone + config.steps, own + config.own_steps());
+        }
+        proptest::prop_assert_eq!(*trunk.forks.last().expect("forks"), trunk.config.steps);
+        proptest::prop_assert!(own <= alone, "{} of {}", own, alone);
+        let json = crate::hash::canonical_json(trunk);
+        let back: Run = serde_json::from_str(&json).expect("reads back");
+        proptest::prop_assert_eq!(&back, trunk);
+    }
 }

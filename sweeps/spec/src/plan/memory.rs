@@ -6,7 +6,10 @@
 //! estimate is meant for "does it suffice", and is right within about a factor of 1.5; it leaves
 //! out memory-mapped data.
 
-use crate::{run::RunConfig, shape::Shape};
+use crate::{
+    run::RunConfig,
+    shape::{LmShape, Shape, diffusion::DiffusionShape},
+};
 
 /// Largest tensor: the buffer limit of wgpu.
 pub const MAX_TENSOR_BYTES: u64 = 2 << 30;
@@ -25,26 +28,47 @@ const VOCABULARY_ROWS: u64 = 3;
 
 const F32: u64 = 4;
 
+/// Widths that a diffusion model keeps per patch and layer beside those of a language model: shift,
+/// scale and gate on either half.
+const MODULATED_WIDTHS: u64 = 6;
+
 /// Estimated bytes of the trainer of this run.
 #[must_use]
 pub fn training_memory_bytes(config: &RunConfig) -> u64 {
-    let Shape::Lm(shape) = &config.shape;
-    let tokens = config.tokens_per_step();
+    let rows = u64::from(config.batch) * config.shape.rows();
+    let (per_row, copies) = match &config.shape {
+        // Weights, gradient, two moments.
+        Shape::Lm(shape) => (lm_row(shape), 4),
+        // And their moving average.
+        Shape::Diffusion(shape) => (diffusion_row(shape), 5),
+    };
+    let state = copies * F32 * config.shape.parameters().total;
+    PROCESS_BYTES.saturating_add(state).saturating_add(F32.saturating_mul(rows * per_row))
+}
+
+fn lm_row(shape: &LmShape) -> u64 {
     let width = u64::from(shape.width);
     let layer = WIDTHS_PER_LAYER * width + HIDDEN_PER_LAYER * u64::from(shape.hidden());
-    let per_token =
-        u64::from(shape.layers) * layer + VOCABULARY_ROWS * u64::from(shape.vocabulary) + width;
-    let state = 4 * F32 * shape.parameters().total;
-    PROCESS_BYTES.saturating_add(state).saturating_add(F32.saturating_mul(tokens * per_token))
+    u64::from(shape.layers) * layer + VOCABULARY_ROWS * u64::from(shape.vocabulary) + width
+}
+
+fn diffusion_row(shape: &DiffusionShape) -> u64 {
+    let width = u64::from(shape.width);
+    let widths = WIDTHS_PER_LAYER + MODULATED_WIDTHS;
+    let layer = widths * width + HIDDEN_PER_LAYER * u64::from(shape.hidden());
+    u64::from(shape.layers) * layer + 4 * u64::from(shape.patch_values()) + width
 }
 
 /// Bytes of the largest single tensor of this run.
 #[must_use]
 pub fn largest_tensor_bytes(config: &RunConfig) -> u64 {
-    let Shape::Lm(shape) = &config.shape;
-    let tokens = config.tokens_per_step();
-    let (vocabulary, width) = (u64::from(shape.vocabulary), u64::from(shape.width));
-    let hidden = u64::from(shape.hidden());
-    let activations = tokens * vocabulary.max(hidden).max(3 * width);
-    F32.saturating_mul(activations.max(vocabulary * width).max(width * hidden))
+    let rows = u64::from(config.batch) * config.shape.rows();
+    let width = u64::from(config.shape.width());
+    let (hidden, outer) = match &config.shape {
+        Shape::Lm(shape) => (shape.hidden(), shape.vocabulary),
+        Shape::Diffusion(shape) => (shape.hidden(), shape.patch_values()),
+    };
+    let (hidden, outer) = (u64::from(hidden), u64::from(outer));
+    let activations = rows * outer.max(hidden).max(3 * width);
+    F32.saturating_mul(activations.max(outer * width).max(width * hidden))
 }

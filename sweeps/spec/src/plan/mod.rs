@@ -2,12 +2,14 @@
 //! data, measured speeds and the kinds of device at hand. It changes nothing.
 
 mod memory;
+mod wall;
 mod warning;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use self::wall::wall_seconds;
 pub use self::{
     memory::{MAX_TENSOR_BYTES, largest_tensor_bytes, training_memory_bytes},
     warning::Warning,
@@ -18,7 +20,7 @@ use crate::{
     grid::{Grid, GridRun},
     id::{RunId, SweepId},
     recipe::{Recipe, RecipeError},
-    run::RunRole,
+    run::{ParentEdge, RunConfig, RunRole},
     shape::{ParameterCounts, Shape},
 };
 
@@ -53,10 +55,15 @@ pub struct PlannedRun {
     pub tokens_requested: f64,
     /// D over total parameters.
     pub tokens_per_parameter: f64,
-    /// Exact training FLOPs.
+    /// Exact training FLOPs, of a branch along its whole path.
     pub flops: f64,
     /// The estimate 6 N D with total parameters.
     pub flops_6nd: f64,
+    /// Where it forks from its trunk; absent for a run that starts at the beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ParentEdge>,
+    /// Exact FLOPs of the steps that it trains itself.
+    pub own_flops: f64,
     /// The FLOP budget it was made for.
     pub budget: Option<f64>,
     /// Optimiser steps.
@@ -85,19 +92,24 @@ pub struct DevicePlan {
     pub basis: Option<Basis>,
 }
 
-/// Sums over the runs.
+/// Sums over the runs. Of a branch only its own steps count, so that a trunk counts once: these
+/// are what is paid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Totals {
     /// Number of runs.
     pub runs: usize,
     /// Those held out of the fit.
     pub checks: usize,
+    /// Trunks among them, which give no observation.
+    pub trunks: usize,
     /// Training tokens.
     pub tokens: u64,
     /// Exact training FLOPs.
     pub flops: f64,
     /// The estimate 6 N D.
     pub flops_6nd: f64,
+    /// Exact FLOPs of the same observations if every run were trained alone.
+    pub flops_alone: f64,
     /// Largest estimated memory of a run.
     pub memory_bytes_max: u64,
 }
@@ -142,7 +154,7 @@ impl Plan {
             grid.runs.iter().map(|entry| planned(entry, manifest, cost, kinds)).collect();
         let devices =
             kinds.iter().enumerate().map(|(place, kind)| device_plan(kind, place, &runs)).collect();
-        let totals = totals(&runs);
+        let totals = totals(grid, &runs);
         let warnings = warning::warnings(recipe, manifest, &runs, grid.merged, kinds);
         Ok(Self {
             schema: PLAN_SCHEMA,
@@ -193,53 +205,42 @@ fn planned(
         tokens_per_parameter: config.tokens() as f64 / parameters.total as f64,
         flops: config.flops(),
         flops_6nd: config.flops_6nd(),
+        parent: config.parent.clone(),
+        own_flops: config.own_flops(),
         budget: entry.budget,
         steps: config.steps,
         epochs: config.tokens() as f64 / manifest.train_tokens as f64,
         seed: config.seed,
         memory_bytes: training_memory_bytes(config),
-        seconds: kinds.iter().map(|kind| cost.predict(&kind.name, config)).collect(),
+        seconds: kinds.iter().map(|kind| cost.predict_own(&kind.name, config)).collect(),
     }
 }
 
-fn totals(runs: &[PlannedRun]) -> Totals {
+fn totals(grid: &Grid, runs: &[PlannedRun]) -> Totals {
+    let of_role = |role| runs.iter().filter(|run| run.role == role).count();
+    let observed = runs.iter().filter(|run| run.role != RunRole::Trunk);
+    let configs = || grid.runs.iter().map(|entry| &entry.run.config);
     Totals {
         runs: runs.len(),
-        checks: runs.iter().filter(|run| run.role == RunRole::Check).count(),
-        tokens: runs.iter().map(|run| run.tokens).sum(),
-        flops: runs.iter().map(|run| run.flops).sum(),
-        flops_6nd: runs.iter().map(|run| run.flops_6nd).sum(),
+        checks: of_role(RunRole::Check),
+        trunks: of_role(RunRole::Trunk),
+        tokens: configs().map(RunConfig::own_tokens).sum(),
+        flops: configs().map(RunConfig::own_flops).sum(),
+        flops_6nd: configs().map(RunConfig::own_flops_6nd).sum(),
+        flops_alone: observed.map(|run| run.flops).sum(),
         memory_bytes_max: runs.iter().map(|run| run.memory_bytes).max().unwrap_or(0),
     }
 }
 
 fn device_plan(kind: &DeviceKind, place: usize, runs: &[PlannedRun]) -> DevicePlan {
-    let seconds = |role: RunRole| -> Option<Vec<f64>> {
-        let of_role = runs.iter().filter(|run| run.role == role);
-        of_role.map(|run| run.seconds[place].map(|predicted| predicted.seconds)).collect()
-    };
-    let both = seconds(RunRole::Fit).zip(seconds(RunRole::Check));
+    let seconds: Option<Vec<f64>> =
+        runs.iter().map(|run| run.seconds[place].map(|predicted| predicted.seconds)).collect();
     DevicePlan {
-        device_seconds: both.as_ref().map(|(fit, check)| fit.iter().chain(check).sum()),
-        // Checks begin when every run of the fit has ended.
-        wall_seconds: both
-            .map(|(fit, check)| wall_seconds(fit, kind.slots) + wall_seconds(check, kind.slots)),
+        device_seconds: seconds.as_ref().map(|seconds| seconds.iter().sum()),
+        wall_seconds: seconds.map(|seconds| wall_seconds(runs, &seconds, kind.slots)),
         basis: runs.iter().filter_map(|run| run.seconds[place]).map(|p| p.basis).max(),
         kind: kind.clone(),
     }
-}
-
-/// Seconds until the last of these runs ends on `slots` slots, longest run first (LPT), as the
-/// scheduler does it.
-#[must_use]
-pub fn wall_seconds(mut seconds: Vec<f64>, slots: u32) -> f64 {
-    seconds.sort_by(|a, b| b.total_cmp(a));
-    let mut ends = vec![0.0_f64; slots.max(1) as usize];
-    for run in seconds {
-        let earliest = ends.iter_mut().min_by(|a, b| a.total_cmp(b)).expect("at least one slot");
-        *earliest += run;
-    }
-    ends.into_iter().fold(0.0, f64::max)
 }
 
 /// Distinct values with how often each occurs; for warnings and tables.

@@ -34,6 +34,7 @@ fn manifest(train_tokens: u64) -> DataManifest {
         train_documents: 90,
         validation_documents: 10,
         entropy: None,
+        image: None,
     }
 }
 
@@ -138,8 +139,23 @@ fn an_unknown_device_has_no_seconds() {
 }
 
 #[test]
-fn the_longest_run_first_fills_the_slots() {
-    assert_eq!(wall_seconds(vec![1.0, 2.0, 3.0, 4.0], 2), 5.0);
-    assert_eq!(wall_seconds(vec![9.0, 1.0, 1.0], 2), 9.0);
-    assert_eq!(wall_seconds(Vec::new(), 4), 0.0);
+fn a_trunk_is_paid_once_and_the_saving_is_stated() {
+    let text = RECIPE.replace("batch = 16", "batch = 16\nwarmup_steps = 20\ntrunk = true");
+    let (alone, plan) =
+        (plan(RECIPE, 10_000_000, &[cpu(4 << 30)]), plan(&text, 10_000_000, &[cpu(4 << 30)]));
+    assert_eq!((plan.totals.runs, plan.totals.trunks, plan.totals.checks), (13, 3, 1));
+    assert_eq!(plan.totals.flops_alone, alone.totals.flops);
+    assert_eq!(alone.totals.flops_alone, alone.totals.flops);
+    // By hand, per size in steps: the trunk ends at 782 of 977 steps, the three cool-downs have
+    // 49, 98 and 195; alone they are 244, 488 and 977 steps. The check is trained alone.
+    let share = |plan: &Plan| {
+        let fit = plan.runs.iter().filter(|run| run.role != RunRole::Check);
+        fit.map(|run| run.own_flops).sum::<f64>()
+    };
+    let expected = f64::from(782 + 49 + 98 + 195) / f64::from(244 + 488 + 977);
+    assert!((share(&plan) / share(&alone) - expected).abs() < 1e-12);
+    let seconds = |plan: &Plan| plan.devices[0].device_seconds.expect("known");
+    assert!(seconds(&plan) < seconds(&alone));
+    // Warnings are about observations: no trunk among them.
+    assert_eq!(codes(&plan), codes(&alone));
 }

@@ -50,6 +50,10 @@ pub(super) fn warnings(
     let mut warn = |code, message: Option<String>| {
         found.extend(message.map(|message| Warning { code, message }));
     };
+    // A trunk is no observation: what would be said of it is said of its branches.
+    let runs: Vec<PlannedRun> =
+        runs.iter().filter(|run| run.role != RunRole::Trunk).cloned().collect();
+    let runs = runs.as_slice();
     let fit: Vec<&PlannedRun> = runs.iter().filter(|run| run.role == RunRole::Fit).collect();
     warn("few-steps", few_steps(runs));
     warn("few-observations", few_observations(&fit));
@@ -126,17 +130,19 @@ fn repeated(runs: &[PlannedRun], manifest: &DataManifest) -> Option<String> {
         "add data where fresh tokens matter; up to about 4 epochs are close to fresh data"
     };
     Some(format!(
-        "{} of {} runs see data again, up to {most:.2} epochs of {} unique tokens; hint: {cure}",
+        "{} of {} runs see data again, up to {most:.2} epochs of {} unique {}; hint: {cure}",
         repeating.len(),
         runs.len(),
-        si(manifest.train_tokens as f64)
+        si(manifest.train_tokens as f64),
+        manifest.unit()
     ))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "token counts are below 2^53")]
 fn evaluation(recipe: &Recipe, manifest: &DataManifest) -> Option<String> {
     let (asked, held_out) = (recipe.evaluation.tokens, manifest.validation_tokens);
-    (held_out < asked).then(|| {
+    // Images are taken again, at other timesteps and with other noise.
+    (manifest.image.is_none() && held_out < asked).then(|| {
         format!(
             "{} tokens are held out, fewer than the {} of `evaluation.tokens`; hint: raise \
              `data.held_out`, or the losses carry more noise than asked for",

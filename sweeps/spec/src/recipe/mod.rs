@@ -11,10 +11,12 @@ mod number;
 mod position;
 pub mod raw;
 mod requests;
+mod tasks;
 mod validate;
 
 pub use error::RecipeError;
 pub use number::{Count, Number};
+pub use tasks::{RawTask, SuiteKind};
 
 use serde::Serialize;
 
@@ -22,6 +24,7 @@ use self::position::SourceText;
 pub use self::position::{Key, KeyPath};
 use crate::{
     data::DataSource,
+    diffusion::Process,
     run::{Evaluation, RunRole},
     shape::{Mlp, ParameterConvention},
     training::{Optimizer, Schedule},
@@ -57,16 +60,41 @@ pub struct Recipe {
 }
 
 /// Everything of a shape that is not its size.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelRule {
-    /// Tokens of a training window.
+    /// Units of D in one training sample: the tokens of a window; 1 for an image.
     pub sequence: u32,
     /// Kind of MLP.
     pub mlp: Mlp,
+    /// Whether attention reads half of its channels from the token before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub token_shift: bool,
     /// Width of one head.
     pub head_width: u32,
     /// Width per layer.
     pub aspect: u32,
+    /// What only a diffusion model has; absent for a language model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diffusion: Option<DiffusionRule>,
+}
+
+/// What only a diffusion model has.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DiffusionRule {
+    /// Side of a patch.
+    pub patch: u32,
+    /// Whether the model is told the class of an image.
+    pub class_conditional: bool,
+    /// The process.
+    pub process: Process,
+}
+
+impl ModelRule {
+    /// What D counts, in the plural.
+    #[must_use]
+    pub const fn data_unit(&self) -> &'static str {
+        if self.diffusion.is_some() { "images" } else { "tokens" }
+    }
 }
 
 /// Batch, optimiser and schedule of every run.
@@ -78,6 +106,8 @@ pub struct TrainingPlan {
     pub optimizer: Optimizer,
     /// Learning-rate schedule.
     pub schedule: Schedule,
+    /// Runs of one size and seed fork from a trunk.
+    pub trunk: bool,
 }
 
 /// One run as the recipe asks for it, before its shape and its steps are known.

@@ -4,8 +4,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use super::number::{Count, Number, Size};
+pub use super::{
+    number::{Count, Number, Size},
+    tasks::RawTask,
+};
 use crate::{
+    diffusion::{NoiseSchedule, Prediction, Weighting},
+    run::Sampler,
     shape::{Mlp, ParameterConvention},
     training::Decay,
 };
@@ -40,6 +45,16 @@ pub struct RawRecipe {
     /// What is fitted to the result.
     #[serde(default)]
     pub fit: RawFit,
+    /// Tasks that every run is scored on, and trained on at their fractions.
+    #[serde(default)]
+    pub task: Vec<RawTask>,
+}
+
+impl RawRecipe {
+    /// Tokens of a training window.
+    pub(super) const fn sequence(&self) -> Option<u32> {
+        self.model.sequence
+    }
 }
 
 /// Kinds of data source.
@@ -52,6 +67,10 @@ pub enum SourceKind {
     Bin,
     /// A process of known entropy.
     Synthetic,
+    /// Files of images.
+    Images,
+    /// Images of known density.
+    Glyphs,
 }
 
 /// Where tokens come from. Which keys apply depends on `source`.
@@ -60,6 +79,8 @@ pub enum SourceKind {
 pub struct RawData {
     /// Kind of source.
     pub source: SourceKind,
+    /// `images`: globs of files of one size: IDX (images, and labels beside them, also `.gz`),
+    /// CIFAR-10 `.bin`, `.npy` of bytes, PNG, JPEG (folders of several names are classes).
     /// `text`: globs of files (plain, `.gz`, `.zst`, `.jsonl` with a `text` field); `~`, `$NAME`
     /// and `${NAME:-default}` are expanded; a relative glob starts at the recipe's folder.
     pub globs: Option<Vec<String>>,
@@ -67,7 +88,8 @@ pub struct RawData {
     pub tokenizer: Option<RawTokenizer>,
     /// `text`: at most this many bytes, in whole documents; all when absent.
     pub max_bytes: Option<Count>,
-    /// `text`: share of the documents held out for validation; 0.05 when absent.
+    /// `text`, `images`: share of the documents or images held out for validation; 0.05 when
+    /// absent.
     pub held_out: Option<f64>,
     /// `bin`: globs of the training files.
     pub train: Option<Vec<String>>,
@@ -81,8 +103,16 @@ pub struct RawData {
     pub contexts: Option<u32>,
     /// `synthetic`: training tokens.
     pub tokens: Option<Count>,
-    /// `synthetic`: seed of the tables and of the text; 0 when absent.
+    /// `synthetic`, `glyphs`: seed of what is drawn; 0 when absent.
     pub seed: Option<u64>,
+    /// `glyphs`: side of the images, 8 to 64.
+    pub side: Option<u32>,
+    /// `glyphs`: 1 for grey, 3 for colour; 1 when absent.
+    pub channels: Option<u32>,
+    /// `glyphs`: training images.
+    pub images: Option<Count>,
+    /// `glyphs`: standard deviation of the noise on every value, in levels of 256; 10 when absent.
+    pub deviation: Option<f64>,
 }
 
 /// How text becomes tokens.
@@ -104,6 +134,8 @@ pub enum Family {
     /// A decoder-only next-token language model.
     #[default]
     Lm,
+    /// A diffusion transformer over images; D counts images.
+    Diffusion,
 }
 
 /// Everything of a shape that is not its size.
@@ -113,11 +145,28 @@ pub struct RawModel {
     /// Model family.
     #[serde(default)]
     pub family: Family,
-    /// Tokens of a training window, at most 512.
-    pub sequence: u32,
-    /// Kind of MLP.
-    #[serde(default)]
-    pub mlp: Mlp,
+    /// `lm`: tokens of a training window, at most 512.
+    pub sequence: Option<u32>,
+    /// `lm`: kind of MLP; "relu2" when absent.
+    pub mlp: Option<Mlp>,
+    /// `lm`: whether attention reads half of its channels from the token before, which makes small
+    /// models learn to copy sooner and more evenly; false when absent.
+    pub token_shift: Option<bool>,
+    /// `diffusion`: side of a patch; it divides the side of the images.
+    pub patch: Option<u32>,
+    /// `diffusion`: whether the model is told the class of an image; false when absent.
+    pub class_conditional: Option<bool>,
+    /// `diffusion`: "cosine" (default) or "linear", how signal falls over the timesteps.
+    pub noise: Option<NoiseSchedule>,
+    /// `diffusion`: number of timesteps; 1000 when absent.
+    pub timesteps: Option<u32>,
+    /// `diffusion`: "noise" (default) or "velocity", what the model gives out.
+    pub prediction: Option<Prediction>,
+    /// `diffusion`: "uniform" (default) or { min-snr = 5.0 }, the weights of timesteps in training.
+    pub weighting: Option<Weighting>,
+    /// `diffusion`: decay of the moving average of the weights that is evaluated and sampled from;
+    /// 0.999 when absent. Early steps count less: at step t it is at most (1 + t) / (10 + t).
+    pub ema_decay: Option<f64>,
     /// Width of one attention head, even. A width asked for by parameters is a multiple of it.
     #[serde(default = "default_head_width")]
     pub head_width: u32,
@@ -155,6 +204,10 @@ pub struct RawTraining {
     /// What follows: { wsd = { fraction = 0.2 } } or { cosine = { floor = 0.1 } }.
     #[serde(default = "default_schedule")]
     pub schedule: Decay,
+    /// Train one trunk per model size and seed at constant rate, and every run as a cool-down that
+    /// forks from it; needs a `wsd` schedule and a warm-up that is the same for every run.
+    #[serde(default)]
+    pub trunk: bool,
     /// Decay of the first moment of AdamW.
     #[serde(default = "default_beta1")]
     pub beta1: f64,
@@ -212,16 +265,19 @@ fn default_clip_norm() -> f64 {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawEvaluation {
-    /// Tokens of the fixed held-out set.
-    #[serde(default = "default_evaluation_tokens")]
-    pub tokens: Count,
+    /// Tokens of the fixed held-out set, 65,536 when absent; for images the number of fixed
+    /// (image, timestep, noise) triples, 2,048 when absent.
+    pub tokens: Option<Count>,
+    /// `diffusion`: "ddim" (default) or "ddpm", how samples are drawn after the last step.
+    pub sampler: Option<Sampler>,
+    /// `diffusion`: evaluations of the model per sample; 50 when absent.
+    pub sampler_steps: Option<u32>,
+    /// `diffusion`: samples drawn after the last step, for the report and the measures of them;
+    /// 256 when absent, 0 for none.
+    pub samples: Option<u32>,
     /// Evaluations over a run, in equal logarithmic spacing; the last step is always one.
     #[serde(default = "default_evaluation_times")]
     pub times: u32,
-}
-
-fn default_evaluation_tokens() -> Count {
-    Count(65_536)
 }
 
 fn default_evaluation_times() -> u32 {
@@ -230,7 +286,13 @@ fn default_evaluation_times() -> u32 {
 
 impl Default for RawEvaluation {
     fn default() -> Self {
-        Self { tokens: default_evaluation_tokens(), times: default_evaluation_times() }
+        Self {
+            tokens: None,
+            sampler: None,
+            sampler_steps: None,
+            samples: None,
+            times: default_evaluation_times(),
+        }
     }
 }
 
@@ -240,7 +302,7 @@ impl Default for RawEvaluation {
 pub struct RawGrid {
     /// Model sizes.
     pub sizes: Vec<Size>,
-    /// Training tokens, each rounded to whole optimiser steps.
+    /// Training tokens, or images of a diffusion model, each rounded to whole optimiser steps.
     pub tokens: Vec<Count>,
     /// Seeds.
     #[serde(default = "default_seeds")]
@@ -284,7 +346,7 @@ pub struct RawRange {
 pub struct RawRun {
     /// Model size.
     pub size: Size,
-    /// Training tokens, rounded to whole optimiser steps; or give `budget`.
+    /// Training tokens or images, rounded to whole optimiser steps; or give `budget`.
     pub tokens: Option<Count>,
     /// Training FLOPs by the exact count, in place of `tokens`.
     pub budget: Option<Number>,

@@ -39,7 +39,7 @@ fn a_recipe_reads_text_and_numbers() {
 fn unknown_keys_are_refused_with_the_nearest() {
     insta::assert_snapshot!(fault("sizes =", "sizs ="), @"recipe.toml:15:1: grid.sizs: unknown key `sizs`; hint: did you mean `sizes`?");
     insta::assert_snapshot!(fault("[grid]", "[gird]"), @"recipe.toml:14:2: gird: unknown key `gird`; hint: did you mean `grid`?");
-    insta::assert_snapshot!(fault("batch =", "zebra = 1\nbatch ="), @"recipe.toml:11:1: training.zebra: unknown key `zebra`; hint: the keys here are batch, learning_rate, base_width, warmup_steps, warmup_fraction, schedule, beta1, beta2, epsilon, weight_decay, clip_norm");
+    insta::assert_snapshot!(fault("batch =", "zebra = 1\nbatch ="), @"recipe.toml:11:1: training.zebra: unknown key `zebra`; hint: the keys here are batch, learning_rate, base_width, warmup_steps, warmup_fraction, schedule, trunk, beta1, beta2, epsilon, weight_decay, clip_norm");
     insta::assert_snapshot!(fault("layers = 2", "layer = 2"), @"recipe.toml:15:39: grid.sizes[2].layer: unknown key `layer`; hint: did you mean `layers`?");
     insta::assert_snapshot!(fault("\"text\"", "\"txt\""), @"recipe.toml:4:10: data.source: `txt` is not a choice; hint: did you mean `text`?");
 }
@@ -69,7 +69,7 @@ fn an_empty_grid_is_refused() {
 
 #[test]
 fn missing_keys_and_bad_syntax_have_a_place() {
-    insta::assert_snapshot!(fault("sequence = 64", ""), @"recipe.toml:7:1: model: the key `sequence` is missing; hint: `sweep init` writes a recipe with every key");
+    insta::assert_snapshot!(fault("sequence = 64", ""), @"recipe.toml:7:2: model.sequence: the family `lm` needs `sequence`; hint: add it to `[model]`");
     insta::assert_snapshot!(fault("name = \"small\"", "name = \"small"), @r#"recipe.toml:1:14: invalid basic string, expected `"`; hint: a recipe is written in TOML, `sweep init` writes an example"#);
     insta::assert_snapshot!(fault("name = \"small\"", "name = \"../up\""), @"recipe.toml:1:8: name: `../up` cannot name a folder; hint: use 1 to 64 letters, digits, `-`, `_` and `.`, beginning with a letter or digit");
 }
@@ -117,4 +117,63 @@ fn the_schema_is_golden() {
     }
     let golden = std::fs::read_to_string(path).expect("the golden schema");
     assert!(golden == made, "the schema changed; run this test with SWEEP_BLESS=1");
+}
+
+const DIFFUSION: &str = r#"name = "small"
+
+[data]
+source = "glyphs"
+side = 16
+images = "10k"
+
+[model]
+family = "diffusion"
+patch = 4
+
+[training]
+batch = 16
+learning_rate = 0.01
+
+[grid]
+sizes = ["44k"]
+tokens = ["10k"]
+"#;
+
+fn diffusion_fault(from: &str, to: &str) -> String {
+    assert!(DIFFUSION.contains(from), "{from}");
+    let text = DIFFUSION.replace(from, to);
+    Recipe::parse("recipe.toml", &text).expect_err(to).to_string()
+}
+
+#[test]
+fn a_diffusion_recipe_reads_with_its_defaults() {
+    use crate::{
+        diffusion::{NoiseSchedule, Prediction, Weighting},
+        run::{Sampler, Sampling},
+    };
+    let recipe = Recipe::parse("recipe.toml", DIFFUSION).expect("valid");
+    let rule = recipe.model.diffusion.expect("diffusion");
+    assert_eq!((rule.patch, rule.class_conditional, recipe.model.sequence), (4, false, 1));
+    assert_eq!(rule.process.noise, NoiseSchedule::Cosine);
+    assert_eq!(rule.process.prediction, Prediction::Noise);
+    assert_eq!(rule.process.weighting, Weighting::Uniform);
+    let sampling = Sampling { sampler: Sampler::Ddim, steps: 50, count: 256 };
+    assert_eq!((recipe.evaluation.tokens, recipe.evaluation.sampling), (2048, Some(sampling)));
+    let options = "patch = 4\nnoise = \"linear\"\nprediction = \"velocity\"\n\
+                   weighting = { min-snr = 5.0 }\nclass_conditional = true";
+    let text = DIFFUSION.replace("patch = 4", options);
+    let rule = Recipe::parse("recipe.toml", &text).expect("valid").model.diffusion.expect("some");
+    assert_eq!(rule.process.weighting, Weighting::MinSnr(5.0));
+    assert!(rule.class_conditional);
+}
+
+#[test]
+fn a_diffusion_recipe_is_refused_by_the_key() {
+    insta::assert_snapshot!(diffusion_fault("patch = 4", "sequence = 64"), @"recipe.toml:10:12: model.sequence: the family `diffusion` has no such key; hint: remove it, or change `family`");
+    insta::assert_snapshot!(diffusion_fault("patch = 4\n", ""), @"recipe.toml:8:2: model.patch: the family `diffusion` needs `patch`; hint: add it to `[model]`");
+    insta::assert_snapshot!(diffusion_fault("side = 16", "side = 4"), @"recipe.toml:5:8: data.side: 4 is no side of an image; hint: give 8 to 64");
+    insta::assert_snapshot!(diffusion_fault("images = \"10k\"", ""), @"recipe.toml:3:2: data.images: a source of kind `glyphs` needs `images`; hint: add it to `[data]`");
+    insta::assert_snapshot!(diffusion_fault("patch = 4", "patch = 4\nweighting = { min-snr = 0.0 }"), @"recipe.toml:11:1: model.weighting: 0 bounds no ratio; hint: give a number above 0, usually 5");
+    insta::assert_snapshot!(diffusion_fault("family = \"diffusion\"\npatch = 4", "sequence = 64"), @"recipe.toml:4:10: data.source: the family `lm` does not train on a source of kind `glyphs`; hint: give text, bin or synthetic, or change `model.family`");
+    insta::assert_snapshot!(fault("[grid]", "[evaluation]\nsamples = 10\n\n[grid]"), @"recipe.toml:15:11: evaluation.samples: only diffusion models are sampled here; hint: remove it");
 }

@@ -9,7 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ParameterCounts;
+use super::{ParameterCounts, nearest};
 
 /// The two-matrix or three-matrix MLP of a layer.
 #[derive(
@@ -41,49 +41,17 @@ pub struct LmShape {
     /// Kind of MLP.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mlp: Mlp,
+    /// Whether attention reads half of its channels from the token before. It has no parameters
+    /// and costs no matrix product.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub token_shift: bool,
 }
 
 fn is_default(mlp: &Mlp) -> bool {
     *mlp == Mlp::default()
 }
 
-/// A shape that no model can have.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ShapeError {
-    /// A dimension is zero.
-    #[error("`{0}` is 0; hint: every dimension of a model is at least 1")]
-    Zero(&'static str),
-    /// The heads do not divide the width evenly, or a head is odd (rotary embedding needs pairs).
-    #[error("width {width} does not split into {heads} heads of even width; hint: choose a width that is a multiple of {}", 2 * heads)]
-    Heads {
-        /// The width asked for.
-        width: u32,
-        /// The heads asked for.
-        heads: u32,
-    },
-    /// Longer than attention memory allows.
-    #[error("sequence {0} is above the limit of {MAX_SEQUENCE}; hint: lower `sequence`")]
-    Sequence(u32),
-    /// Below the smallest shape of the rule.
-    #[error(
-        "{target} parameters are fewer than the {smallest} of the smallest shape (width {width}, {layers} layers); hint: ask for at least {smallest}, or give `width` and `layers` yourself"
-    )]
-    TooSmall {
-        /// The parameters asked for.
-        target: u64,
-        /// What the smallest shape has.
-        smallest: u64,
-        /// Width of the smallest shape.
-        width: u32,
-        /// Layers of the smallest shape.
-        layers: u32,
-    },
-    /// Beyond the largest shape of the rule.
-    #[error(
-        "{0} parameters are beyond the largest shape of the rule; hint: give `width` and `layers` yourself"
-    )]
-    TooLarge(u64),
-}
+pub use super::ShapeError;
 
 /// Longest training window: attention memory is quadratic where no fused kernel runs.
 pub const MAX_SEQUENCE: u32 = 512;
@@ -179,14 +147,13 @@ pub struct ShapeRule {
     pub sequence: u32,
     /// Kind of MLP.
     pub mlp: Mlp,
+    /// Whether attention reads half of its channels from the token before.
+    pub token_shift: bool,
     /// Width of a head; the width of the model is a multiple of it.
     pub head_width: u32,
     /// Width per layer: `layers = max(2, round(width / aspect))`.
     pub aspect: u32,
 }
-
-/// Width of the widest shape the rule gives.
-const MAX_WIDTH: u32 = 16_384;
 
 impl ShapeRule {
     /// The shape of this width: `layers = max(2, round(width / aspect))`, heads of fixed width.
@@ -200,6 +167,7 @@ impl ShapeRule {
             heads: (width / self.head_width).max(1),
             sequence: self.sequence,
             mlp: self.mlp,
+            token_shift: self.token_shift,
         }
     }
 
@@ -209,32 +177,12 @@ impl ShapeRule {
     /// [`ShapeError::TooSmall`] below the smallest shape by more than 20 %, and
     /// [`ShapeError::TooLarge`] beyond the widest.
     pub fn of_parameters(&self, target: u64) -> Result<LmShape, ShapeError> {
-        let widths = (1..=MAX_WIDTH / self.head_width).map(|heads| heads * self.head_width);
-        let mut below: Option<LmShape> = None;
-        for shape in widths.map(|width| self.of_width(width)) {
-            let total = shape.parameters().total;
-            if total < target {
-                below = Some(shape);
-                continue;
-            }
-            let Some(below) = below else {
-                let close = target.saturating_mul(5) >= total.saturating_mul(4);
-                return if close {
-                    Ok(shape)
-                } else {
-                    Err(ShapeError::TooSmall {
-                        target,
-                        smallest: total,
-                        width: shape.width,
-                        layers: shape.layers,
-                    })
-                };
-            };
-            // Nearest in ratio: compare target^2 with the product of the neighbours.
-            let product = u128::from(below.parameters().total) * u128::from(total);
-            return Ok(if u128::from(target).pow(2) < product { below } else { shape });
-        }
-        Err(ShapeError::TooLarge(target))
+        nearest(
+            target,
+            self.head_width,
+            |width| self.of_width(width),
+            |shape| (shape.parameters().total, shape.width, shape.layers),
+        )
     }
 }
 
@@ -243,7 +191,7 @@ mod tests {
     use super::*;
 
     fn shape(width: u32, layers: u32, heads: u32, sequence: u32, mlp: Mlp) -> LmShape {
-        LmShape { vocabulary: 256, width, layers, heads, sequence, mlp }
+        LmShape { vocabulary: 256, width, layers, heads, sequence, mlp, token_shift: false }
     }
 
     /// Worked out by hand from the matrices of the module's head.
@@ -278,8 +226,14 @@ mod tests {
         assert_eq!(gated.flops_per_token(), 2_250_432.0);
     }
 
-    const RULE: ShapeRule =
-        ShapeRule { vocabulary: 256, sequence: 64, mlp: Mlp::Relu2, head_width: 16, aspect: 32 };
+    const RULE: ShapeRule = ShapeRule {
+        vocabulary: 256,
+        sequence: 64,
+        mlp: Mlp::Relu2,
+        token_shift: false,
+        head_width: 16,
+        aspect: 32,
+    };
 
     #[test]
     fn the_rule_takes_the_nearest_shape() {

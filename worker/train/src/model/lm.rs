@@ -2,7 +2,7 @@
 //!
 //! 1. Token embedding; no learned positions.
 //! 2. Layers, each x + attention(norm(x)), then x + mlp(norm(x)): pre-norm RMSNorm without bias,
-//!    QK-norm, rotary positions, causal attention, and an MLP of ReLU^2 (width 4 d) or SwiGLU.
+//!    QK-norm, rotary positions, if wanted a token shift before queries, keys and values, causal attention, and an MLP of ReLU^2 (width 4 d) or SwiGLU.
 //! 3. A last norm and an untied head. No biases, no dropout.
 //!
 //! Initial weights follow muP (Yang et al. 2022, 2203.03466, table 8): a matrix of fan-in n has
@@ -11,11 +11,15 @@
 //! the residual stream start at zero, so each layer starts as the identity (Zhang et al. 2019,
 //! 1901.09321). They are drawn on the host from the run's seed.
 
+mod decode;
+
 use burn::tensor::{Device, Int, Tensor, activation};
 use sweep_spec::shape::lm::{LmShape, Mlp};
 
 use super::{Model, Parameter, Role, normal, ones, zeros};
-use crate::ops::{Attention, attention, cross_entropy, relu2, rms_norm};
+use crate::ops::{Attention, attention, cross_entropy, relu2, rms_norm, token_shift};
+
+pub(crate) use decode::Cache;
 
 /// Standard deviation of the token embedding.
 const EMBEDDING_DEVIATION: f64 = 0.3;
@@ -32,6 +36,7 @@ pub(crate) struct Batch {
 #[derive(Clone, Debug)]
 pub(crate) struct Lm {
     attention: Attention,
+    token_shift: bool,
     embedding: Parameter,
     layers: Vec<Layer>,
     norm: Parameter,
@@ -121,6 +126,7 @@ impl Lm {
                 shape.heads as usize,
                 shape.head_width() as usize,
             ),
+            token_shift: shape.token_shift,
             embedding,
             layers,
             norm: maker.gain("norm".to_owned()),
@@ -139,9 +145,22 @@ impl Lm {
     }
 
     fn forward(&self, batch: &Batch, value: impl Fn(&Parameter) -> Tensor<2>) -> Tensor<1> {
-        let mut x = value(&self.embedding).select(0, batch.inputs.clone());
+        let x = self.stream(batch.inputs.clone(), &value);
+        let logits = rms_norm(x, value(&self.norm)).matmul(value(&self.head));
+        let device = batch.inputs.device();
+        cross_entropy(logits, &batch.targets, || Tensor::from_data(&batch.targets[..], &device))
+    }
+
+    /// The residual stream after the last layer, [tokens, width].
+    fn stream(&self, inputs: Tensor<1, Int>, value: impl Fn(&Parameter) -> Tensor<2>) -> Tensor<2> {
+        let mut x = value(&self.embedding).select(0, inputs);
         for layer in &self.layers {
             let normed = rms_norm(x.clone(), value(&layer.attention_norm));
+            let normed = if self.token_shift {
+                token_shift(normed, self.attention.sequence)
+            } else {
+                normed
+            };
             let mixed = attention(normed.matmul(value(&layer.qkv)), &self.attention);
             x = x + mixed.matmul(value(&layer.attention_output));
             let normed = rms_norm(x.clone(), value(&layer.mlp_norm));
@@ -152,9 +171,7 @@ impl Lm {
             };
             x = x + hidden.matmul(value(&layer.down));
         }
-        let logits = rms_norm(x, value(&self.norm)).matmul(value(&self.head));
-        let device = batch.inputs.device();
-        cross_entropy(logits, &batch.targets, || Tensor::from_data(&batch.targets[..], &device))
+        x
     }
 }
 

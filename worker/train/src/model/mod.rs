@@ -1,5 +1,6 @@
 //! Model families, one file each, and the parameters they are made of.
 
+pub(crate) mod diffusion;
 pub(crate) mod lm;
 mod parameter;
 

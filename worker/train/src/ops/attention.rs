@@ -1,5 +1,5 @@
-//! Causal multi-head attention on packed queries, keys and values, with QK-norm and rotary
-//! positions folded in.
+//! Multi-head attention on packed queries, keys and values with QK-norm: causal with rotary
+//! positions for language models, or over the whole window without positions for images.
 //!
 //! For each head: q and k are normalised to root-mean-square one without a gain (Henry et al.
 //! 2020, 2010.04245, in the form of Dehghani et al. 2023, 2302.05442), rotated in half-split
@@ -52,6 +52,8 @@ pub(crate) struct Attention {
     pub(crate) heads: usize,
     /// Width of a head.
     pub(crate) head_width: usize,
+    /// Whether a token sees only itself and those before it.
+    causal: bool,
     /// cos and sin of position * 10000^(-2 c / head width), [sequence, head width / 2] each.
     cos: Arc<[f32]>,
     sin: Arc<[f32]>,
@@ -73,9 +75,29 @@ impl Attention {
             sequence,
             heads,
             head_width,
+            causal: true,
             cos: angles.iter().map(|&angle| libm::cos(angle) as f32).collect(),
             sin: angles.iter().map(|&angle| libm::sin(angle) as f32).collect(),
         }
+    }
+
+    /// Every token sees every other, and none is rotated: positions come with the input.
+    pub(crate) fn of_all(sequence: usize, heads: usize, head_width: usize) -> Self {
+        let angles = sequence * (head_width / 2);
+        Self {
+            sequence,
+            heads,
+            head_width,
+            causal: false,
+            cos: vec![1.0; angles].into(),
+            sin: vec![0.0; angles].into(),
+        }
+    }
+
+    /// Keys that the query at `row` sees, from the first one on.
+    #[inline(always)]
+    fn seen(&self, row: usize) -> usize {
+        if self.causal { row + 1 } else { self.sequence }
     }
 
     fn width(&self) -> usize {
@@ -85,8 +107,24 @@ impl Attention {
     /// What a product of a normalised query and key, whose squared norms are the head width, is
     /// multiplied by.
     #[expect(clippy::cast_precision_loss, reason = "head widths are below 2^24")]
-    fn scale(&self) -> f32 {
+    pub(crate) fn scale(&self) -> f32 {
         SHARPNESS / self.head_width as f32
+    }
+
+    /// Queries or keys [rows, 1, head width] of one position, normalised and rotated.
+    pub(crate) fn place(&self, x: Tensor<3>, position: usize) -> Tensor<3> {
+        let half = self.head_width / 2;
+        let device = x.device();
+        let (cos, sin) = self.rotation(position);
+        let table = |values: &[f32]| -> Tensor<3> {
+            Tensor::from_data(TensorData::new(values.to_vec(), [1, 1, half]), &device)
+        };
+        let (cos, sin) = (table(cos), table(sin));
+        let inverse = (x.clone().square().mean_dim(2) + EPSILON).sqrt().recip();
+        let x = x * inverse;
+        let (first, second) = (x.clone().narrow(2, 0, half), x.narrow(2, half, half));
+        let turned = first.clone() * cos.clone() - second.clone() * sin.clone();
+        Tensor::cat(vec![turned, first * sin + second * cos], 2)
     }
 
     fn rotation(&self, position: usize) -> (&[f32], &[f32]) {
@@ -141,7 +179,8 @@ pub(crate) fn composed(qkv: Tensor<2>, with: &Attention) -> Tensor<2> {
         Tensor::cat(vec![turned, first * sin.clone() + second * cos.clone()], 3)
     };
     let scores = place(part(0)).matmul(place(part(1)).swap_dims(2, 3)) * with.scale();
-    let weights = activation::softmax(scores + mask(sequence, &device), 3);
+    let scores = if with.causal { scores + mask(sequence, &device) } else { scores };
+    let weights = activation::softmax(scores, 3);
     let output = weights.matmul(part(2)).swap_dims(1, 2);
     output.reshape([rows, heads * head])
 }
@@ -235,7 +274,7 @@ impl Scratch {
     /// gives how many keys that is.
     #[inline(always)]
     fn scores(&mut self, first: usize, rows: usize, with: &Attention) -> usize {
-        let keys = first + rows;
+        let keys = with.seen(first + rows - 1);
         let q = Rows { data: &self.q[first * with.head_width..], stride: with.head_width };
         let k = Rows { data: &self.k_columns, stride: with.sequence };
         // Whole lanes of keys are computed where the window has them; what lies beyond is ignored.
@@ -333,7 +372,7 @@ fn forward_head(
         let keys = scratch.scores(first, rows, with);
         for (row, log_sum) in log_sums.iter_mut().enumerate().skip(first).take(rows) {
             let weights = &mut scratch.weights[row * sequence..][..keys];
-            let (seen, unseen) = weights.split_at_mut(row + 1);
+            let (seen, unseen) = weights.split_at_mut(with.seen(row));
             let top = max(seen) * scale;
             let total = exp_in_place(seen, scale, top);
             let share = 1.0 / total;
@@ -399,8 +438,9 @@ fn backward_head(
         for row in first..first + rows {
             let weights = &mut scratch.weights[row * sequence..][..keys];
             let slopes = &mut scratch.slopes[row * sequence..][..keys];
-            exp_in_place(&mut weights[..=row], scale, log_sums[row]);
-            weights[row + 1..].fill(0.0);
+            let (seen, unseen) = weights.split_at_mut(with.seen(row));
+            exp_in_place(seen, scale, log_sums[row]);
+            unseen.fill(0.0);
             let own = &output[row * width + head * part..][..part];
             let mean = dot(&scratch.upstream[row * part..][..part], own);
             for (slope, &weight) in slopes.iter_mut().zip(&*weights) {
@@ -412,14 +452,15 @@ fn backward_head(
         let out = &mut scratch.grad[0][first * part..];
         product(out, part, (slopes, false), k, (rows, 0..keys, part));
     }
-    // A key of a block is seen by the queries from the block's first row on.
+    // Under causality a key of a block is seen by the queries from the block's first row on.
     for (first, rows) in blocks(sequence) {
         let weights = Rows { data: &scratch.weights[first..], stride: sequence };
         let slopes = Rows { data: &scratch.slopes[first..], stride: sequence };
         let upstream = Rows { data: &scratch.upstream, stride: part };
         let q = Rows { data: &scratch.q, stride: part };
         let [_, grad_k, grad_v] = &mut scratch.grad;
-        let seen = (rows, first..sequence, part);
+        let from = if with.causal { first } else { 0 };
+        let seen = (rows, from..sequence, part);
         product(&mut grad_k[first * part..], part, (slopes, true), q, seen.clone());
         product(&mut grad_v[first * part..], part, (weights, true), upstream, seen);
     }

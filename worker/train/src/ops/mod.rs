@@ -9,9 +9,11 @@
 mod attention;
 mod cross_entropy;
 mod flex;
+mod modulation;
 mod relu2;
 mod rms_norm;
 pub(crate) mod simd;
+mod token_shift;
 mod weighted_sum;
 
 #[cfg(test)]
@@ -20,6 +22,8 @@ mod tests;
 pub(crate) use attention::{Attention, attention};
 pub(crate) use cross_entropy::cross_entropy;
 pub(crate) use flex::{Operand, values, values_mut};
+pub(crate) use modulation::{Modulation, gated_sum, modulated_norm};
 pub(crate) use relu2::relu2;
 pub(crate) use rms_norm::rms_norm;
+pub(crate) use token_shift::token_shift;
 pub(crate) use weighted_sum::weighted_sum;

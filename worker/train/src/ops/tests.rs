@@ -3,7 +3,10 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use sweep_spec::random::{Purpose, Stream};
 
-use super::{Attention, attention, cross_entropy, relu2, rms_norm};
+use super::{
+    Attention, Modulation, attention, cross_entropy, gated_sum, modulated_norm, relu2, rms_norm,
+    token_shift,
+};
 use crate::model::leaf;
 
 fn draws(seed: u64, shape: [usize; 2]) -> Tensor<2> {
@@ -52,6 +55,19 @@ fn rms_norm_equals_its_composed_form() {
 }
 
 #[test]
+fn token_shift_equals_its_composed_form_and_stays_in_its_window() {
+    for (windows, sequence, width) in [(1, 2, 2), (3, 5, 7), (4, 64, 48)] {
+        let inputs = [draws(4, [windows * sequence, width])];
+        let fused = outcome(&inputs, |x| token_shift(x[0].clone(), sequence));
+        let composed = outcome(&inputs, |x| super::token_shift::composed(x[0].clone(), sequence));
+        assert_eq!(fused, composed, "token_shift {windows} x {sequence} x {width}");
+    }
+    let rows: Vec<f32> = (0..8_u8).map(f32::from).collect();
+    let x = Tensor::from_data(TensorData::new(rows, [4, 2]), &Device::flex());
+    assert_eq!(numbers(token_shift(x, 2)), [0.0, 1.0, 0.0, 3.0, 0.0, 5.0, 4.0, 7.0]);
+}
+
+#[test]
 fn relu2_equals_its_composed_form() {
     for shape in [[1, 1], [33, 17], [300, 300]] {
         let inputs = [draws(3, shape)];
@@ -72,6 +88,40 @@ fn attention_equals_its_composed_form() {
         let composed = outcome(&inputs, |x| super::attention::composed(x[0].clone(), &with));
         let what = format!("attention {batch} x {sequence}, {heads} heads of {head_width}");
         assert_same(&fused, &composed, &what);
+    }
+}
+
+#[test]
+fn attention_over_the_whole_window_equals_its_composed_form() {
+    for (batch, sequence, heads, head_width) in
+        [(1, 1, 1, 2), (2, 5, 1, 4), (3, 16, 2, 16), (2, 49, 3, 8), (2, 64, 2, 16)]
+    {
+        let with = Attention::of_all(sequence, heads, head_width);
+        let inputs = [draws(4, [batch * sequence, 3 * heads * head_width])];
+        let fused = outcome(&inputs, |x| attention(x[0].clone(), &with));
+        let composed = outcome(&inputs, |x| super::attention::composed(x[0].clone(), &with));
+        assert_same(&fused, &composed, &format!("attention of all {batch} x {sequence}"));
+    }
+}
+
+#[test]
+fn modulations_equal_their_composed_forms() {
+    for (images, rows, width, part) in [(1, 1, 2, 0), (3, 5, 7, 2), (4, 16, 48, 3)] {
+        let at = Modulation { rows, part };
+        let x = draws(8, [images * rows, width]);
+        let z = draws(9, [images * rows, width]);
+        let mods = draws(10, [images, 6 * width]);
+        let inputs = [x.clone(), mods.clone()];
+        let fused = outcome(&inputs, |x| modulated_norm(x[0].clone(), x[1].clone(), at));
+        let composed =
+            outcome(&inputs, |x| super::modulation::composed_norm(x[0].clone(), x[1].clone(), at));
+        assert_same(&fused, &composed, &format!("modulated norm {images} x {rows} x {width}"));
+        let inputs = [x, z, mods];
+        let fused = outcome(&inputs, |x| gated_sum(x[0].clone(), x[1].clone(), x[2].clone(), at));
+        let composed = outcome(&inputs, |x| {
+            super::modulation::composed_gate(x[0].clone(), x[1].clone(), x[2].clone(), at)
+        });
+        assert_same(&fused, &composed, &format!("gated sum {images} x {rows} x {width}"));
     }
 }
 

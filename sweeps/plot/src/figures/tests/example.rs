@@ -2,11 +2,14 @@
 //! a check run of 8 times the largest compute.
 
 use sweep_fit::{
-    Estimate, Exponents, Fit, Law, Method, Objective, Observation, Options, Parameter,
+    Bin, Estimate, Exponents, Fit, Law, Method, Objective, Observation, Options, Parameter,
+    calibration,
 };
 use sweep_spec::run::RunRole;
 
-use crate::input::{CurvePoint, PlotInput, RunCurve, RunState};
+use crate::input::{
+    CalibrationInput, CurvePoint, PlotInput, RunCurve, RunState, TaskInput, TaskScore,
+};
 
 const E: f64 = 1.2;
 const A: f64 = 90.0;
@@ -80,6 +83,9 @@ pub(in crate::figures) fn sweep() -> PlotInput {
         interval: Some("200 case bootstraps, 95 %".to_owned()),
         n_convention: "N: all parameters".to_owned(),
         entropy: None,
+        diffusion: None,
+        tasks: Vec::new(),
+        calibrations: Vec::new(),
     }
 }
 
@@ -155,6 +161,45 @@ fn fit() -> Fit {
         n_dropped: 0,
         points: Vec::new(),
         replicates: Vec::new(),
+        resampling: None,
         isoflop: None,
     }
+}
+
+/// The sweep scored on a task whose exact match is p^8 of a smooth accuracy p, with calibrations
+/// of its text.
+pub(super) fn scored() -> PlotInput {
+    let mut input = sweep();
+    let done: Vec<&RunCurve> =
+        input.runs.iter().filter(|run| run.state == RunState::Done).collect();
+    let mut scores = Vec::new();
+    let mut calibrations = Vec::new();
+    for run in done {
+        let accuracy = 1.0 / (1.0 + (-1.2 * (run.compute().ln() - 28.0)).exp());
+        let exact_match = accuracy.powi(8);
+        let score = TaskScore {
+            exact_match,
+            exact_ci95: [(exact_match - 0.03).max(0.0), (exact_match + 0.03).min(1.0)],
+            answer_nats: -8.0 * accuracy.ln(),
+            token_accuracy: accuracy,
+            edit_distance: 1.0 - accuracy,
+            items: 200,
+            answer_tokens: 8.0,
+        };
+        scores.push((run.label.clone(), score));
+        let bin = |place: u64| Bin {
+            count: 40 * (10 - place),
+            right: 40 * (10 - place) * place / 12,
+            confidence: Some((place as f64 + 0.5) / 10.0),
+        };
+        let bins: Vec<Bin> = (0..10).map(bin).collect();
+        let calibration = calibration(&bins, 100, 0).expect("predictions");
+        let run = run.label.clone();
+        calibrations.push(CalibrationInput { task: 0, run, calibration, brier: Some(0.2) });
+    }
+    let verdicts = vec!["Over C: the jump is in the metric.".to_owned()];
+    let name = "copying 8".to_owned();
+    input.tasks = vec![TaskInput { name, chance: Some(2.3e-10), scores, verdicts }];
+    input.calibrations = calibrations;
+    input
 }

@@ -1,11 +1,11 @@
 //! Pictures of a small sweep, and of sweeps that have too little to draw.
 
-mod example;
+pub(super) mod example;
 
 use super::*;
 use crate::{
     figure::{Mark, Scale},
-    input::{PlotInput, RunState},
+    input::{DiffusionInput, DiffusionRun, PlotInput, RunState, SampleSheet},
     render::{Paint, json, svg, terminal, terminal::Screen},
 };
 
@@ -182,12 +182,88 @@ fn more_runs_than_a_drawing_holds_are_counted() {
     }
 }
 
+/// The sweep as one of diffusion models: every run has bins, and all but one left samples.
+fn images() -> PlotInput {
+    let sweep = example::sweep();
+    let run = |place: usize| DiffusionRun {
+        noise_bins: (1..=5).map(|bin| Some(0.5 / f64::from(bin) + 0.01 * place as f64)).collect(),
+        samples: (place != 4).then(|| SampleSheet {
+            side: 8,
+            channels: 1,
+            sampler: "ddim, 50 steps".to_owned(),
+            images: vec![vec![u8::try_from(10 * place).unwrap(); 64]; 8],
+            path: (0..5).map(|state| (1000 - 250 * state, vec![100; 64])).collect(),
+        }),
+    };
+    let runs = (0..sweep.runs.len()).map(run).collect();
+    PlotInput { diffusion: Some(DiffusionInput { runs }), ..sweep }
+}
+
+#[test]
+fn diffusion_models_have_pictures_in_either_form() {
+    for kind in FigureKind::DIFFUSION {
+        let figure = kind.build(&images());
+        assert!(figure.missing.is_none(), "{kind}: {:?}", figure.missing);
+        let drawn = svg::render(&figure, Paint::Standalone);
+        let pictures = match kind {
+            FigureKind::Samples => 10 * 8,
+            FigureKind::DenoisingPath => 5,
+            _ => 0,
+        };
+        assert_eq!(drawn.matches("href=\"data:image/png;base64,iVBOR").count(), pictures, "{kind}");
+        let text = terminal::render(&figure, SCREEN);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{kind}:\n{text}");
+        assert_eq!(text.contains("--output"), pictures > 0, "{kind}:\n{text}");
+        let empty = kind.build(&example::sweep());
+        assert!(svg::render(&empty, Paint::Inline).contains("no diffusion models"), "{kind}");
+    }
+    let grid = FigureKind::Samples.build(&images()).pictures.expect("pictures");
+    // Two runs failed, one left no samples, and the check run has a row and a column of its own.
+    assert_eq!((grid.rows.len(), grid.columns.len()), (5, 4));
+    assert_eq!(grid.cells.iter().flatten().count(), 10);
+}
+
 #[test]
 fn figures_are_found_by_name() {
-    for kind in FigureKind::ALL {
+    for kind in FigureKind::ALL.into_iter().chain(FigureKind::DIFFUSION) {
         assert_eq!(kind.name().parse(), Ok(kind));
     }
     assert_eq!("loss-curves".parse(), Ok(FigureKind::LossCurves(CurveAxis::Tokens)));
     let error = "los".parse::<FigureKind>().expect_err("no figure");
     assert!(error.to_string().contains("loss-compute"), "{error}");
+}
+
+#[test]
+fn a_scored_sweep_has_figures_of_its_tasks_and_its_calibration() {
+    let input = example::scored();
+    let kinds = FigureKind::of(&input);
+    assert_eq!(
+        kinds[FigureKind::ALL.len()..],
+        [FigureKind::Emergence(1), FigureKind::Calibration(0)]
+    );
+    assert_eq!(FigureKind::of(&example::sweep()), FigureKind::ALL);
+    for kind in &kinds[FigureKind::ALL.len()..] {
+        assert_eq!(kind.name().parse(), Ok(*kind));
+        let figure = kind.build(&input);
+        assert_eq!(figure.missing, None, "{kind}");
+        insta::assert_snapshot!(format!("{kind}.svg"), svg::render(&figure, Paint::Standalone));
+        let text = terminal::render(&figure, SCREEN);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{kind}:\n{text}");
+        insta::assert_snapshot!(format!("{kind}.txt"), text);
+    }
+    let text = svg::render(&FigureKind::Emergence(1).build(&input), Paint::Standalone);
+    assert!(text.contains("exact match cannot see a rate below 1/200"), "the resolution is said");
+    assert!(text.contains("the jump is in the metric"), "the verdict is said");
+}
+
+#[test]
+fn figures_of_tasks_say_what_is_missing() {
+    let mut input = example::scored();
+    assert!(FigureKind::Emergence(2).build(&input).missing.is_some());
+    assert!(FigureKind::Calibration(3).build(&input).missing.is_some());
+    input.tasks[0].scores.clear();
+    let figure = FigureKind::Emergence(1).build(&input);
+    assert!(figure.missing.expect("no scores").contains("copying 8"));
+    assert!("emergence-13".parse::<FigureKind>().is_err());
+    assert_eq!("emergence".parse(), Ok(FigureKind::Emergence(1)));
 }

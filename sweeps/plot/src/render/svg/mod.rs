@@ -5,6 +5,7 @@
 
 mod notes;
 mod panel;
+mod pictures;
 mod writer;
 
 use self::{
@@ -31,7 +32,11 @@ pub fn render(figure: &Figure, paint: Paint) -> String {
     let mut body = Writer::default();
     let mut y = title(&mut body, figure, paint);
     y = legend(&mut body, figure, paint, y);
-    y = panels(&mut body, figure, paint, y);
+    y = match &figure.pictures {
+        Some(grid) => pictures::draw(&mut body, grid, paint, y),
+        None if figure.panels.is_empty() => absent(&mut body, figure, paint, y),
+        None => panels(&mut body, figure, paint, y),
+    };
     y = caption(&mut body, figure, paint, y);
     let mut document = Writer::default();
     document.raw(&opening(figure, y + EDGE));
@@ -142,6 +147,20 @@ fn swatch(body: &mut Writer, series: &Series, paint: Paint, [x, y]: [f64; 2], wi
             body.rect([x, y - 5.0, width, 10.0], &look);
         }
     }
+}
+
+/// Says what is missing, where there is no panel to say it in.
+fn absent(body: &mut Writer, figure: &Figure, paint: Paint, top: f64) -> f64 {
+    let ink = paint.tone(Tone::Ink);
+    let lettering =
+        Lettering { size: SMALL, fill: &ink, anchor: Anchor::Start, bold: false, halo: None };
+    let text = figure.missing.as_deref().unwrap_or("There is nothing to show.");
+    let mut y = top + 16.0;
+    for part in wrap(text, SMALL, WIDTH - 2.0 * EDGE) {
+        body.text([EDGE, y], &part, &lettering);
+        y += 16.0;
+    }
+    y + 8.0
 }
 
 fn panels(body: &mut Writer, figure: &Figure, paint: Paint, top: f64) -> f64 {

@@ -118,6 +118,16 @@ impl Writer {
         );
     }
 
+    /// A PNG in base64, its pixels left as they are.
+    pub(super) fn image(&mut self, [x, y, width, height]: [f64; 4], data: &str) {
+        let (x, y, width, height) = (number(x), number(y), number(width), number(height));
+        let _ = writeln!(
+            self.text,
+            "<image x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" \
+             style=\"image-rendering:pixelated\" href=\"data:image/png;base64,{data}\"/>"
+        );
+    }
+
     pub(super) fn text(&mut self, [x, y]: [f64; 2], text: &str, lettering: &Lettering<'_>) {
         let (open, content) = (self.opening(lettering), escape(text));
         let _ =

@@ -1,0 +1,248 @@
+//! A store in memory, for simulations: the same answers as the databases, in the same order, and
+//! nothing of it depends on threads, on a clock or on chance.
+//!
+//! Clones share the content, as processes share a disk: what a simulated crash leaves behind is
+//! read through another clone. A commit takes time, so that a crash can fall before it (nothing is
+//! stored) and after it (all is stored and nobody heard of it).
+
+mod read;
+mod write;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sweep_spec::{
+    attempt::{AttemptKey, Device, RunState},
+    id::{RunId, SweepId},
+    run::{Run, RunRole},
+};
+
+use crate::{
+    error::StoreError,
+    point::Mark,
+    record::{Facts, Failures, Outcome},
+};
+
+/// A store in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    content: Arc<Mutex<Content>>,
+    /// Writers are one after another, as on a database.
+    writer: Arc<tokio::sync::Mutex<()>>,
+    /// Half of the time that a commit takes.
+    half_commit: Duration,
+}
+
+impl Memory {
+    /// An empty store whose commits take this time of the runtime's clock.
+    #[must_use]
+    pub fn new(commit: Duration) -> Self {
+        Self { half_commit: commit / 2, ..Self::default() }
+    }
+
+    /// Applies a change as a whole or, where it gives an error, not at all: `change` checks before
+    /// it writes.
+    async fn commit<T>(
+        &self,
+        change: impl FnOnce(&mut Content) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let _writer = self.writer.lock().await;
+        self.wait().await;
+        let reply = change(&mut self.content());
+        self.wait().await;
+        reply
+    }
+
+    async fn wait(&self) {
+        if !self.half_commit.is_zero() {
+            tokio::time::sleep(self.half_commit).await;
+        }
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Everything that is stored. Indexes stand for keys: nothing is ever removed.
+#[derive(Debug, Default)]
+struct Content {
+    sweeps: Vec<SweepEntry>,
+    runs: Vec<RunEntry>,
+    /// Place of a run by its id.
+    places: BTreeMap<String, usize>,
+    workers: Vec<WorkerEntry>,
+    /// Attempts so far, in all.
+    attempts_made: u64,
+}
+
+#[derive(Debug)]
+struct SweepEntry {
+    id: SweepId,
+    name: String,
+    recipe: String,
+    submitted_unix_ms: i64,
+    cancelled: bool,
+    members: Vec<Member>,
+}
+
+/// A run in a sweep.
+#[derive(Debug)]
+struct Member {
+    run: usize,
+    position: i64,
+    role: RunRole,
+    budget_flops: Option<f64>,
+    tokens_requested: f64,
+}
+
+#[derive(Debug)]
+struct RunEntry {
+    id: RunId,
+    json: String,
+    run: Run,
+    facts: Facts,
+    state: RunState,
+    failures: Failures,
+    reason: Option<String>,
+    latest: Option<(u64, f64)>,
+    final_validation_loss: Option<f64>,
+    final_validation_bits_per_byte: Option<f64>,
+    /// Attempt n is at n - 1: the fence is their number.
+    attempts: Vec<AttemptEntry>,
+    checkpoints: Vec<CheckpointEntry>,
+}
+
+#[derive(Debug)]
+struct AttemptEntry {
+    /// Its place among all attempts.
+    made: u64,
+    worker: usize,
+    incarnation: u64,
+    slot: u32,
+    device_id: String,
+    device_name: String,
+    backend: String,
+    started_unix_ms: i64,
+    end: Option<EndEntry>,
+    resume_step: Option<u64>,
+    /// Its part of the canonical curve: steps above the first and up to the second.
+    lineage_after: i64,
+    lineage_until: i64,
+    last_seq: u64,
+    /// By metric number and step.
+    points: BTreeMap<(i64, u64), f64>,
+}
+
+#[derive(Debug)]
+struct EndEntry {
+    unix_ms: i64,
+    outcome: Outcome,
+    reason: Option<String>,
+    step: Option<u64>,
+    seconds: Option<f64>,
+    peak_memory_bytes: Option<u64>,
+    points_thinned: u64,
+}
+
+#[derive(Debug)]
+struct CheckpointEntry {
+    step: u64,
+    attempt: u32,
+    hash: String,
+    worker: usize,
+}
+
+#[derive(Debug)]
+struct WorkerEntry {
+    id: String,
+    host: String,
+    incarnation: u64,
+    joined_unix_ms: i64,
+    devices: Vec<Device>,
+}
+
+impl Content {
+    fn run(&self, id: &RunId) -> Option<&RunEntry> {
+        Some(&self.runs[*self.places.get(id.as_str())?])
+    }
+
+    fn run_mut(&mut self, id: &RunId) -> Option<&mut RunEntry> {
+        Some(&mut self.runs[*self.places.get(id.as_str())?])
+    }
+
+    fn worker(&self, id: &str) -> Result<usize, StoreError> {
+        let place = self.workers.iter().position(|worker| worker.id == id);
+        place.ok_or_else(|| StoreError::NotFound { kind: "worker", selector: id.to_owned() })
+    }
+}
+
+impl RunEntry {
+    /// Number of the last attempt.
+    fn current(&self) -> u32 {
+        u32::try_from(self.attempts.len()).unwrap_or(u32::MAX)
+    }
+
+    fn attempt(&self, key: &AttemptKey) -> Option<&AttemptEntry> {
+        self.attempts.get(usize::try_from(key.number).ok()?.checked_sub(1)?)
+    }
+
+    fn attempt_mut(&mut self, key: &AttemptKey) -> Option<&mut AttemptEntry> {
+        self.attempts.get_mut(usize::try_from(key.number).ok()?.checked_sub(1)?)
+    }
+
+    fn live(&self) -> Option<&AttemptEntry> {
+        self.attempts.iter().find(|attempt| attempt.end.is_none())
+    }
+
+    /// The newest checkpoint; of those at one step, the one of the latest attempt.
+    fn newest_checkpoint(&self) -> Option<&CheckpointEntry> {
+        self.checkpoints.iter().max_by_key(|checkpoint| (checkpoint.step, checkpoint.attempt))
+    }
+
+    /// Values of a metric along the canonical lineage, in step order.
+    fn curve(&self, metric_no: i64) -> BTreeMap<u64, f64> {
+        let mut curve = BTreeMap::new();
+        for attempt in &self.attempts {
+            let own = attempt.points.range((metric_no, 0)..=(metric_no, u64::MAX));
+            for (&(_, step), &value) in own {
+                let place = i64::try_from(step).unwrap_or(i64::MAX);
+                if place > attempt.lineage_after && place <= attempt.lineage_until {
+                    curve.insert(step, value);
+                }
+            }
+        }
+        curve
+    }
+
+    /// Records where an attempt began, once, and so which steps of the curve are its own.
+    fn set_resume_step(&mut self, number: u32, step: u64) {
+        // From the beginning, step 0 itself is the attempt's own too.
+        let after = if step == 0 { -1 } else { i64::try_from(step).unwrap_or(i64::MAX) };
+        let Some((own, earlier)) =
+            usize::try_from(number).ok().and_then(|n| self.attempts.get_mut(..n)?.split_last_mut())
+        else {
+            return;
+        };
+        if own.resume_step.is_none() {
+            own.resume_step = Some(step);
+            own.lineage_after = after;
+            for attempt in earlier {
+                attempt.lineage_until = attempt.lineage_until.min(after);
+            }
+        }
+    }
+}
+
+impl AttemptEntry {
+    fn mark(&self, current: bool) -> Mark {
+        Mark {
+            open: self.end.is_none() && current,
+            last_seq: self.last_seq,
+            resume_step: self.resume_step,
+        }
+    }
+}

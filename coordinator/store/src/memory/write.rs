@@ -1,0 +1,359 @@
+//! What changes the store. Each call is one commit.
+
+use sweep_spec::{
+    attempt::{AttemptKey, Device, RunState},
+    hash::canonical_json,
+    id::SweepId,
+    metric::Metric,
+};
+
+use super::{
+    AttemptEntry, CheckpointEntry, Content, EndEntry, Member, Memory, RunEntry, SweepEntry,
+    WorkerEntry,
+};
+use crate::{
+    database::metric_no,
+    error::StoreError,
+    point::{NEVER_GRANTED, judge, latest_loss},
+    record::{
+        Applied, Batch, CheckpointRecord, CheckpointRow, EndRow, Facts, Failures, GrantRow,
+        Granted, Ingested, NewRun, NewSweep, Outcome, StateRow, Submitted,
+    },
+    trunk::extended,
+};
+
+impl Memory {
+    pub(crate) async fn submit(&self, sweep: &NewSweep) -> Result<Submitted, StoreError> {
+        self.commit(|content| Ok(content.submit(sweep))).await
+    }
+
+    pub(crate) async fn mark_sweep(
+        &self,
+        sweep: &SweepId,
+        cancelled: bool,
+    ) -> Result<(), StoreError> {
+        self.commit(|content| {
+            for entry in content.sweeps.iter_mut().filter(|entry| entry.id == *sweep) {
+                entry.cancelled = cancelled;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn grant(
+        &self,
+        rows: &[GrantRow],
+    ) -> Result<Vec<Option<Granted>>, StoreError> {
+        self.commit(|content| {
+            let workers: Vec<usize> =
+                rows.iter().map(|row| content.worker(&row.worker)).collect::<Result<_, _>>()?;
+            let granted = rows.iter().zip(workers);
+            Ok(granted.map(|(row, worker)| content.open_attempt(row, worker)).collect())
+        })
+        .await
+    }
+
+    pub(crate) async fn end(&self, rows: &[EndRow]) -> Result<Vec<Applied>, StoreError> {
+        self.commit(|content| Ok(rows.iter().map(|row| content.end_attempt(row)).collect())).await
+    }
+
+    pub(crate) async fn set_states(&self, rows: &[StateRow]) -> Result<(), StoreError> {
+        self.commit(|content| {
+            for row in rows {
+                let Some(run) = content.run_mut(&row.run) else { continue };
+                // Never over a live attempt or a finished run.
+                if matches!(run.state, RunState::Queued | RunState::Failed | RunState::Cancelled) {
+                    run.state = row.state;
+                    run.reason.clone_from(&row.reason);
+                    run.failures = row.failures;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn ingest(&self, batches: &[Batch]) -> Result<Vec<Ingested>, StoreError> {
+        self.commit(|content| Ok(batches.iter().map(|batch| content.store_batch(batch)).collect()))
+            .await
+    }
+
+    pub(crate) async fn commit_checkpoint(
+        &self,
+        row: &CheckpointRow,
+    ) -> Result<Applied, StoreError> {
+        self.commit(|content| Ok(content.commit_checkpoint(row))).await
+    }
+
+    pub(crate) async fn join_worker(
+        &self,
+        id: &str,
+        host: &str,
+        incarnation: u64,
+        devices: &[Device],
+        unix_ms: i64,
+    ) -> Result<bool, StoreError> {
+        self.commit(|content| {
+            let joined = WorkerEntry {
+                id: id.to_owned(),
+                host: host.to_owned(),
+                incarnation,
+                joined_unix_ms: unix_ms,
+                devices: once_each(devices),
+            };
+            match content.workers.iter_mut().find(|worker| worker.id == id) {
+                None => content.workers.push(joined),
+                Some(known) if known.incarnation <= incarnation => *known = joined,
+                Some(_) => return Ok(false),
+            }
+            Ok(true)
+        })
+        .await
+    }
+
+    pub(crate) async fn set_devices(
+        &self,
+        worker: &str,
+        devices: &[Device],
+    ) -> Result<(), StoreError> {
+        self.commit(|content| {
+            let worker = content.worker(worker)?;
+            content.workers[worker].devices = once_each(devices);
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Of devices with one id the last counts.
+fn once_each(devices: &[Device]) -> Vec<Device> {
+    let last = |(place, device): &(usize, &Device)| {
+        devices[place + 1..].iter().all(|later| later.id != device.id)
+    };
+    devices.iter().enumerate().filter(last).map(|(_, device)| device.clone()).collect()
+}
+
+impl Content {
+    fn submit(&mut self, sweep: &NewSweep) -> Submitted {
+        let place = self.sweeps.iter().position(|entry| entry.id == sweep.id);
+        let place = place.unwrap_or_else(|| {
+            self.sweeps.push(SweepEntry {
+                id: sweep.id.clone(),
+                name: sweep.name.clone(),
+                recipe: String::new(),
+                submitted_unix_ms: sweep.unix_ms,
+                cancelled: false,
+                members: Vec::new(),
+            });
+            self.sweeps.len() - 1
+        });
+        let mut submitted = Submitted::default();
+        for (position, new) in (0_i64..).zip(&sweep.runs) {
+            let run = self.add_run(new, &mut submitted);
+            let members = &mut self.sweeps[place].members;
+            if members.iter().all(|member| member.run != run) {
+                members.push(Member {
+                    run,
+                    position,
+                    role: new.role,
+                    budget_flops: new.budget_flops,
+                    tokens_requested: new.tokens_requested,
+                });
+            }
+        }
+        let entry = &mut self.sweeps[place];
+        entry.recipe.clone_from(&sweep.recipe);
+        entry.cancelled = false;
+        submitted.earlier = self
+            .sweeps
+            .iter()
+            .filter(|entry| entry.name == sweep.name && entry.id != sweep.id && !entry.cancelled)
+            .map(|entry| entry.id.clone())
+            .collect();
+        submitted
+    }
+
+    /// Stores a run that is new; one that is known keeps its state, except that a run nobody
+    /// wanted is wanted again.
+    fn add_run(&mut self, new: &NewRun, submitted: &mut Submitted) -> usize {
+        let id = new.run.config.id();
+        let json = canonical_json(&new.run);
+        let Some(&place) = self.places.get(id.as_str()) else {
+            submitted.runs_new += 1;
+            self.places.insert(id.as_str().to_owned(), self.runs.len());
+            self.runs.push(RunEntry {
+                id,
+                json,
+                facts: Facts::of(&new.run),
+                run: new.run.clone(),
+                state: RunState::Queued,
+                failures: Failures::default(),
+                reason: None,
+                latest: None,
+                final_validation_loss: None,
+                final_validation_bits_per_byte: None,
+                attempts: Vec::new(),
+                checkpoints: Vec::new(),
+            });
+            return self.runs.len() - 1;
+        };
+        let run = &mut self.runs[place];
+        if new.run.config.is_trunk() {
+            (run.run, run.state) = extended(&run.run, run.state, &new.run);
+            (run.json, run.facts) = (canonical_json(&run.run), Facts::of(&run.run));
+        }
+        match run.state {
+            RunState::Finished | RunState::Diverged => {
+                submitted.runs_finished += 1;
+                return place;
+            }
+            RunState::Failed => submitted.runs_failed += 1,
+            _ => {}
+        }
+        submitted.runs_known += 1;
+        if run.state != RunState::Running && !new.run.config.is_trunk() {
+            run.json = json;
+            run.run = new.run.clone();
+        }
+        if run.state == RunState::Cancelled {
+            run.state = RunState::Queued;
+            run.reason = None;
+            run.failures = Failures::default();
+        }
+        place
+    }
+
+    fn open_attempt(&mut self, row: &GrantRow, worker: usize) -> Option<Granted> {
+        let made = self.attempts_made;
+        let place = *self.places.get(row.key.run.as_str())?;
+        let run = &self.runs[place];
+        if row.key.number != run.current() + 1 || run.state != RunState::Queued {
+            return None;
+        }
+        let newest = run.newest_checkpoint();
+        let checkpoint = newest.map(|checkpoint| self.checkpoint_record(checkpoint));
+        let run = &mut self.runs[place];
+        run.state = RunState::Running;
+        run.reason = None;
+        run.attempts.push(AttemptEntry {
+            made,
+            worker,
+            incarnation: row.incarnation,
+            slot: row.slot,
+            device_id: row.device_id.clone(),
+            device_name: row.device_name.clone(),
+            backend: row.backend.clone(),
+            started_unix_ms: row.unix_ms,
+            end: None,
+            resume_step: None,
+            lineage_after: -1,
+            lineage_until: i64::MAX,
+            last_seq: 0,
+            points: std::collections::BTreeMap::new(),
+        });
+        self.attempts_made += 1;
+        Some(Granted { run_json: run.json.clone(), checkpoint })
+    }
+
+    pub(super) fn checkpoint_record(&self, entry: &CheckpointEntry) -> CheckpointRecord {
+        CheckpointRecord {
+            step: entry.step,
+            hash: entry.hash.clone(),
+            worker: self.workers[entry.worker].id.clone(),
+        }
+    }
+
+    fn end_attempt(&mut self, row: &EndRow) -> Applied {
+        let Some(run) = self.run_mut(&row.key.run) else { return Applied::Fenced };
+        let current = run.current() == row.key.number;
+        let Some(attempt) = run.attempt_mut(&row.key) else { return Applied::Fenced };
+        if let Some(end) = &attempt.end {
+            // The same one again, or one that came too late.
+            let same = end.outcome == row.outcome;
+            return if same { Applied::Done } else { Applied::Fenced };
+        }
+        if !current {
+            return Applied::Fenced;
+        }
+        attempt.end = Some(EndEntry {
+            unix_ms: row.unix_ms,
+            outcome: row.outcome,
+            reason: row.reason.clone(),
+            step: row.end_step,
+            seconds: row.seconds.filter(|seconds| seconds.is_finite()),
+            peak_memory_bytes: row.peak_memory_bytes,
+            points_thinned: row.points_thinned,
+        });
+        if let Some(step) = row.resume_step {
+            run.set_resume_step(row.key.number, step);
+        }
+        run.state = row.state;
+        run.reason.clone_from(&row.state_reason);
+        run.failures = row.failures;
+        let finished = row.outcome == Outcome::Finished;
+        let last = |metric| finished.then(|| run.last_finite(metric)).flatten();
+        let (loss, bits) = (last(Metric::ValidationLoss), last(Metric::ValidationBitsPerByte));
+        run.final_validation_loss = loss;
+        run.final_validation_bits_per_byte = bits;
+        Applied::Done
+    }
+
+    fn store_batch(&mut self, batch: &Batch) -> Ingested {
+        let AttemptKey { run, number } = &batch.key;
+        let Some(run) = self.run_mut(run) else { return NEVER_GRANTED };
+        let current = run.current() == *number;
+        let Some(attempt) = run.attempt(&batch.key) else { return NEVER_GRANTED };
+        if let Some(answer) = judge(&attempt.mark(current), batch) {
+            return answer;
+        }
+        run.set_resume_step(*number, batch.resume_step);
+        if let Some(latest) = latest_loss(&batch.points) {
+            run.latest = Some((latest.step, latest.value));
+        }
+        let Some(attempt) = run.attempt_mut(&batch.key) else { return NEVER_GRANTED };
+        for point in &batch.points {
+            // A value that is there already stays: a curve is never overwritten.
+            attempt.points.entry((metric_no(point.metric), point.step)).or_insert(point.value);
+        }
+        attempt.last_seq = batch.seq;
+        Ingested::Durable(batch.seq)
+    }
+
+    fn commit_checkpoint(&mut self, row: &CheckpointRow) -> Applied {
+        let Some(run) = self.run_mut(&row.key.run) else { return Applied::Fenced };
+        let current = run.current() == row.key.number;
+        let Some(attempt) = run.attempt(&row.key) else { return Applied::Fenced };
+        let given_up = attempt
+            .end
+            .as_ref()
+            .is_some_and(|end| matches!(end.outcome, Outcome::Lost | Outcome::Cancelled));
+        if !current || given_up {
+            return Applied::Fenced;
+        }
+        // No gap before a committed checkpoint: what it needs must be stored.
+        if attempt.last_seq < row.requires_seq {
+            return Applied::PointsMissing(attempt.last_seq);
+        }
+        let (worker, number) = (attempt.worker, row.key.number);
+        let known = |entry: &CheckpointEntry| entry.step == row.step && entry.attempt == number;
+        if !run.checkpoints.iter().any(known) {
+            run.checkpoints.push(CheckpointEntry {
+                step: row.step,
+                attempt: number,
+                hash: row.hash.clone(),
+                worker,
+            });
+        }
+        run.failures.without_checkpoint = 0;
+        Applied::Done
+    }
+}
+
+impl RunEntry {
+    /// The last value of a metric along the lineage; absent where it is not finite.
+    fn last_finite(&self, metric: Metric) -> Option<f64> {
+        let (_, value) = self.curve(metric_no(metric)).pop_last()?;
+        value.is_finite().then_some(value)
+    }
+}

@@ -1,0 +1,34 @@
+-- Trunks and branches: a third role, the edge of a branch, and what each run trains itself.
+
+DROP VIEW v_run;
+
+ALTER TABLE sweep_run DROP CONSTRAINT sweep_run_role_check;
+ALTER TABLE sweep_run ADD CONSTRAINT sweep_run_role_check CHECK (role IN ('fit', 'check', 'trunk'));
+
+-- Where a branch leaves its trunk; NULL for a run that starts at the beginning.
+ALTER TABLE run ADD COLUMN parent_run TEXT;
+ALTER TABLE run ADD COLUMN parent_step BIGINT;
+-- What the run trains itself: sums of these count a trunk once. The columns without `own_` count
+-- along the whole path of a branch.
+ALTER TABLE run ADD COLUMN own_tokens BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE run ADD COLUMN own_flops DOUBLE PRECISION NOT NULL DEFAULT 0;
+ALTER TABLE run ADD COLUMN own_flops_6nd DOUBLE PRECISION NOT NULL DEFAULT 0;
+UPDATE run SET own_tokens = tokens, own_flops = flops, own_flops_6nd = flops_6nd;
+
+-- Runs by sweep with their facts and results: one row is one observation once the run has
+-- finished, unless its role is `trunk`.
+CREATE VIEW v_run AS
+SELECT sweep.name AS sweep, sweep.id AS sweep_id, sweep_run.role, sweep_run.budget_flops,
+       run.id AS run_id, run.family, run.n_total, run.n_non_embedding, run.n_with_head, run.tokens,
+       run.unique_tokens, run.flops, run.flops_6nd, run.steps, run.batch, run.sequence, run.width,
+       run.layers, run.heads, run.vocabulary, run.seed, run.data_id, run.learning_rate, run.decay,
+       run.parent_run, run.parent_step, run.own_tokens, run.own_flops, run.own_flops_6nd,
+       run.state, run.attempts, run.reason, latest.latest_step, latest.latest_loss,
+       run.final_validation_loss, run.final_validation_bits_per_byte
+FROM sweep_run
+JOIN sweep ON sweep.sweep_no = sweep_run.sweep_no
+JOIN run ON run.run_no = sweep_run.run_no
+LEFT JOIN ingest_cursor latest ON latest.attempt_no =
+    (SELECT attempt.attempt_no FROM attempt JOIN ingest_cursor USING (attempt_no)
+     WHERE attempt.run_no = run.run_no AND ingest_cursor.latest_class IS NOT NULL
+     ORDER BY attempt.number DESC LIMIT 1);

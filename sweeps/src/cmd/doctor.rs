@@ -1,0 +1,107 @@
+//! `sweep doctor`: whether a store is sound. It reads the store itself, beside a coordinator or
+//! without one.
+
+use serde::Serialize;
+use sweep_proto::access::state_folder;
+use sweep_store::{Database, Finding, StoreError};
+
+use crate::{
+    client::block_on,
+    console::{Console, Format},
+    exit::{Exit, Failure, OrExit as _},
+    output::table::{lines, table},
+};
+
+/// Where a store is; shared with `sweep export --backup`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StoreArgs {
+    /// The store, sqlite:PATH or postgres://USER@HOST/DATABASE [default: sqlite:.sweep/sweep.db]
+    #[arg(long, value_name = "ADDRESS")]
+    store: Option<String>,
+}
+
+impl StoreArgs {
+    /// Opens it for reading.
+    ///
+    /// # Errors
+    /// Exit code 4 where there is none, 1 where it cannot be read.
+    pub(crate) async fn open(&self) -> Result<Database, Failure> {
+        let file = || format!("sqlite:{}", state_folder().join("sweep.db").display());
+        let address = self.store.clone().unwrap_or_else(file);
+        Database::open_to_read(&address).await.map_err(|error| {
+            let exit = match error {
+                StoreError::Missing { .. } => Exit::NoMatch,
+                StoreError::Address(_)
+                | StoreError::PostgresAddress { .. }
+                | StoreError::Password => Exit::Usage,
+                _ => Exit::Failed,
+            };
+            Failure::new(exit, error)
+        })
+    }
+}
+
+/// Arguments of `sweep doctor`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// One check, for programs.
+#[derive(Serialize)]
+struct Row<'a> {
+    check: &'a str,
+    rule: &'a str,
+    sound: bool,
+    broken: &'a [String],
+    more: bool,
+}
+
+/// Makes every check and prints them; a broken rule is exit code 1.
+pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    let findings = block_on(async {
+        let database = args.store.open().await?;
+        database.doctor().await.or_exit(Exit::Failed)
+    })?;
+    let broken = findings.iter().filter(|finding| !finding.broken.is_empty()).count();
+    match console.format {
+        Format::Json => console.json(&serde_json::json!({
+            "schema": "sweep.doctor/1", "checks": findings.iter().map(row).collect::<Vec<_>>(),
+        }))?,
+        Format::Quiet => {
+            for finding in findings.iter().filter(|finding| !finding.broken.is_empty()) {
+                writeln!(console.out, "{}", finding.check)?;
+            }
+        }
+        Format::Table => print(&findings, console)?,
+    }
+    if broken == 0 {
+        return Ok(Exit::Done);
+    }
+    console.say(format_args!(
+        "{broken} of {} rules are broken; hint: stop the coordinator, keep a copy of the store, and \
+         go back to the last backup",
+        findings.len()
+    ))?;
+    Ok(Exit::Failed)
+}
+
+fn row(finding: &Finding) -> Row<'_> {
+    let Finding { check, rule, broken, more } = finding;
+    Row { check, rule, sound: broken.is_empty(), broken, more: *more }
+}
+
+fn print(findings: &[Finding], console: &mut Console<'_>) -> Result<(), Failure> {
+    let mut shown = table(&["check", "result", "what must hold"], &[0, 1, 2]);
+    for finding in findings {
+        let result = match (finding.broken.as_slice(), finding.more) {
+            ([], _) => "ok".to_owned(),
+            (broken, false) => format!("broken: {}", broken.join(", ")),
+            (broken, true) => format!("broken: {} and more", broken.join(", ")),
+        };
+        shown.add_row([finding.check, &result, finding.rule]);
+    }
+    writeln!(console.out, "{}", lines(&shown))?;
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! A sweep read from a store's file, with or without a coordinator beside it. Reading changes
+//! nothing.
+
+use std::path::Path;
+
+use std::collections::BTreeMap;
+
+use sweep_proto::convert;
+use sweep_spec::{recipe::Recipe, run::RunRole};
+use sweep_store::{RunRecord, Store, StoreError};
+
+use crate::{
+    exit::{Exit, Failure, OrExit as _},
+    results::{RunResult, SweepResults},
+};
+
+/// Runs of a page.
+const PAGE: u32 = 500;
+
+/// Reads a sweep by name, id, beginning of an id, or `last`.
+///
+/// # Errors
+/// Exit code 2 for a file that is no store, 4 for a sweep that is not in it, 1 where it does not read.
+pub(crate) async fn results(path: &Path, selector: &str) -> Result<SweepResults, Failure> {
+    let store =
+        Store::open_to_read(&format!("sqlite:{}", path.display())).await.or_exit(Exit::Usage)?;
+    let results = read(&store, selector).await;
+    store.close().await.or_exit(Exit::Failed)?;
+    results
+}
+
+async fn read(store: &Store, selector: &str) -> Result<SweepResults, Failure> {
+    let sweep = if selector == "last" {
+        let sweeps = store.sweeps().await.or_exit(Exit::Failed)?;
+        sweeps.into_iter().next().ok_or_else(|| {
+            Failure::message(Exit::NoMatch, "the store has no sweep yet; hint: sweep run RECIPE")
+        })?
+    } else {
+        store.find_sweep(selector).await.map_err(|error| {
+            let exit = match error {
+                StoreError::NotFound { .. } => Exit::NoMatch,
+                _ => Exit::Usage,
+            };
+            Failure::new(exit, error)
+        })?
+    };
+    let text = store.recipe(&sweep.id).await.or_exit(Exit::Failed)?;
+    let recipe = Recipe::parse(&format!("{}.toml", sweep.name), &text).or_exit(Exit::Failed)?;
+    let mut runs = Vec::new();
+    let mut after = -1;
+    loop {
+        let page = store.runs_page(&sweep.id, after, PAGE).await.or_exit(Exit::Failed)?;
+        let Some(last) = page.last() else { break };
+        after = last.position;
+        for record in page {
+            runs.push(run_result(record)?);
+        }
+    }
+    Ok(SweepResults {
+        id: sweep.id.to_string(),
+        name: sweep.name,
+        recipe,
+        runs,
+        curves: BTreeMap::new(),
+        samples: BTreeMap::new(),
+    })
+}
+
+fn run_result(record: RunRecord) -> Result<RunResult, Failure> {
+    // A trunk is no observation.
+    let observed = |loss: Option<f64>| loss.filter(|_| record.role != Some(RunRole::Trunk));
+    Ok(RunResult {
+        run: convert::run("run_json", &record.id, &record.run_json).or_exit(Exit::Failed)?,
+        id: record.id.to_string(),
+        role: record.role.unwrap_or(RunRole::Fit),
+        budget: record.budget_flops,
+        state: record.state,
+        reason: record.reason,
+        loss: observed(record.final_validation_loss),
+        bits_per_byte: observed(record.final_validation_bits_per_byte),
+        seconds: record.measured_seconds,
+        attempts: record.attempts,
+        device: record.device_name,
+        backend: record.backend,
+        peak_memory_bytes: record.peak_memory_bytes,
+    })
+}

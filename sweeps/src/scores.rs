@@ -1,0 +1,170 @@
+//! What runs score on tasks at their end: from stored metrics to figures, with the statistics that
+//! `sweep-fit` makes of them.
+
+use sweep_fit::{
+    Bin, calibration,
+    emergence::{Axis, Emergence, Scale, Scored, assess, contrast, wilson},
+};
+use sweep_plot::input::{CalibrationInput, TaskInput, TaskScore as Score};
+use sweep_spec::{
+    attempt::RunState,
+    metric::{BINS, Metric, TaskMetric, TaskScore},
+};
+
+use crate::results::{RunResult, SweepResults, convention_name};
+
+/// Bootstrap replicates of a calibration error: its interval is drawn, not read to three digits.
+const REPLICATES: usize = 400;
+
+/// Seed of these replicates.
+const SEED: u64 = 0;
+
+/// The last value of a score of a finished run.
+struct Last<'a> {
+    results: &'a SweepResults,
+    run: &'a RunResult,
+    task: u8,
+}
+
+impl Last<'_> {
+    fn get(&self, score: TaskScore) -> Option<f64> {
+        let curves = self.results.curves.get(&self.run.id)?;
+        let curve = curves.get(&Metric::Task(TaskMetric::new(self.task, score)))?;
+        let (step, value) = curve.last().copied()?;
+        // An earlier one is of a model that was trained further since.
+        (step == self.run.run.config.steps && value.is_finite()).then_some(value)
+    }
+
+    fn count(&self, score: TaskScore) -> Option<u64> {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        self.get(score).filter(|value| (0.0..1e9).contains(value)).map(|value| value.round() as u64)
+    }
+}
+
+fn finished(results: &SweepResults) -> impl Iterator<Item = &RunResult> {
+    results.runs.iter().filter(|run| run.state == RunState::Finished)
+}
+
+/// The tasks of a sweep with the scores of its runs and what they say.
+pub(crate) fn tasks(results: &SweepResults) -> Vec<TaskInput> {
+    let tasks = &results.recipe.evaluation.tasks;
+    (1_u8..)
+        .zip(tasks)
+        .map(|(place, task)| {
+            let scored: Vec<(&RunResult, Score)> = finished(results)
+                .filter_map(|run| Some((run, score(&Last { results, run, task: place })?)))
+                .collect();
+            let chance = task.suite.chance();
+            TaskInput {
+                name: task.name.clone(),
+                chance,
+                verdicts: verdicts(results, &scored, chance),
+                scores: scored.into_iter().map(|(run, score)| (run.label(), score)).collect(),
+            }
+        })
+        .collect()
+}
+
+fn score(last: &Last<'_>) -> Option<Score> {
+    let items = last.count(TaskScore::Items).filter(|items| *items > 0)?;
+    let exact_match = last.get(TaskScore::ExactMatch)?;
+    Some(Score {
+        exact_match,
+        exact_ci95: wilson(exact_match, items),
+        answer_nats: last.get(TaskScore::AnswerNats)?,
+        token_accuracy: last.get(TaskScore::TokenAccuracy)?,
+        edit_distance: last.get(TaskScore::EditDistance)?,
+        items,
+        answer_tokens: last.get(TaskScore::AnswerTokens)?,
+    })
+}
+
+/// Whether the sharp metric jumps, whether the smooth one does, and what both say together, over
+/// compute, size and loss.
+#[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+fn verdicts(
+    results: &SweepResults,
+    scored: &[(&RunResult, Score)],
+    chance: Option<f64>,
+) -> Vec<String> {
+    let convention = results.fit_plan().parameters;
+    let place = |axis: Axis, run: &RunResult| -> Option<f64> {
+        let n = run.parameters().under(convention) as f64;
+        match axis {
+            Axis::Compute => Some(6.0 * n * run.run.config.tokens() as f64),
+            Axis::Parameters => Some(n),
+            Axis::Tokens => Some(run.run.config.tokens() as f64),
+            Axis::Loss => run.usable_loss(),
+        }
+    };
+    let on = |axis: Axis, value: &dyn Fn(&Score) -> (f64, Option<u64>), scale: Scale| {
+        let points: Vec<Scored> = scored
+            .iter()
+            .filter_map(|(run, score)| {
+                let (value, items) = value(score);
+                Some(Scored { x: place(axis, run)?, score: value, items })
+            })
+            .collect();
+        assess(axis, &points, scale)
+    };
+    let exact = |score: &Score| (score.exact_match, Some(score.items));
+    let soft = |score: &Score| (-score.answer_nats, None);
+    let mut found = Vec::new();
+    for axis in [Axis::Compute, Axis::Parameters, Axis::Loss] {
+        let sharp = on(axis, &exact, Scale { chance });
+        let smooth = on(axis, &soft, Scale::default());
+        if let (Ok(sharp), Ok(smooth)) = (&sharp, &smooth) {
+            found.push(sentence(axis, sharp, smooth));
+        }
+    }
+    if found.is_empty() && !scored.is_empty() {
+        found.push(format!(
+            "No verdict: {} scores, and N is {}.",
+            scored.len(),
+            convention_name(convention)
+        ));
+    }
+    found
+}
+
+fn sentence(axis: Axis, sharp: &Emergence, smooth: &Emergence) -> String {
+    let together =
+        contrast(("exact match", sharp.verdict), ("log-probability of the answer", smooth.verdict));
+    let knee = match sharp.knee.as_ref().map(|knee| (knee.x, knee.ci95)) {
+        Some((x, [Some(low), Some(high)])) => {
+            format!(" The bend is at {x:.3e} ({low:.3e} to {high:.3e}).")
+        }
+        _ => String::new(),
+    };
+    format!("Over {}: {together}. {}.{knee}", axis.name(), sharp.sentence("exact match"))
+}
+
+/// Calibrations of every finished run, on held-out text and on tasks.
+pub(crate) fn calibrations(results: &SweepResults) -> Vec<CalibrationInput> {
+    let tasks = u8::try_from(results.recipe.evaluation.tasks.len()).unwrap_or(u8::MAX);
+    let mut found = Vec::new();
+    for run in finished(results) {
+        for task in 0..=tasks {
+            let last = Last { results, run, task };
+            let Some(bins) = bins(&last) else { continue };
+            if let Ok(calibration) = calibration(&bins, REPLICATES, SEED) {
+                let brier = last.get(TaskScore::Brier);
+                found.push(CalibrationInput { task, run: run.label(), calibration, brier });
+            }
+        }
+    }
+    found
+}
+
+fn bins(last: &Last<'_>) -> Option<Vec<Bin>> {
+    (0_u8..)
+        .take(BINS)
+        .map(|bin| {
+            Some(Bin {
+                count: last.count(TaskScore::BinCount(bin))?,
+                right: last.count(TaskScore::BinRight(bin))?,
+                confidence: last.get(TaskScore::BinConfidence(bin)),
+            })
+        })
+        .collect()
+}
