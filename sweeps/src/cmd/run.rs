@@ -283,13 +283,13 @@ impl Job<'_> {
         console: &mut Console<'_>,
     ) -> Result<Exit, Failure> {
         let mut results = results::fetch(control, sweep, Metric::ALL).await?;
+        let checkpoints = LocalWorker::checkpoints(&self.folder.state());
         if results.is_diffusion() {
-            for line in results.read_samples(&LocalWorker::checkpoints(&self.folder.state())) {
+            for line in results.read_samples(&checkpoints) {
                 console.say(format_args!("samples are left out: {line}"))?;
             }
         }
         let (input, fit) = law::plot_input(&results);
-        let checkpoints = self.folder.state().join("worker").join("checkpoints");
         let (texts, failed) = texts::collect(&results, Some(&checkpoints));
         for reason in failed {
             console.say(reason)?;
