@@ -261,6 +261,7 @@ impl SweepResults {
     #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
     fn run_curve(&self, run: &RunResult, convention: ParameterConvention) -> RunCurve {
         let config = &run.run.config;
+        let seconds = self.path(run, Metric::Seconds);
         let curve = |metric: Metric| -> Vec<CurvePoint> {
             let per_step = config.tokens_per_step() as f64;
             let flops_per_token = config.shape.flops_per_token();
@@ -268,7 +269,13 @@ impl SweepResults {
                 .into_iter()
                 .map(|(step, loss)| {
                     let tokens = step as f64 * per_step;
-                    CurvePoint { step: step as f64, tokens, flops: tokens * flops_per_token, loss }
+                    CurvePoint {
+                        step: step as f64,
+                        tokens,
+                        flops: tokens * flops_per_token,
+                        seconds: between(&seconds, step),
+                        loss,
+                    }
                 })
                 .collect()
         };
@@ -287,6 +294,20 @@ impl SweepResults {
             validation: curve(Metric::ValidationLoss),
         }
     }
+}
+
+/// The value of a curve at a step, on a straight line between its neighbours; `None` beyond the
+/// ends of the curve.
+#[expect(clippy::cast_precision_loss, reason = "step counts are below 2^53")]
+fn between(curve: &[(u64, f64)], step: u64) -> Option<f64> {
+    let place = curve.partition_point(|(at, _)| *at < step);
+    let &(after, high) = curve.get(place)?;
+    if after == step {
+        return Some(high);
+    }
+    let &(before, low) = curve.get(place.checked_sub(1)?)?;
+    let share = (step - before) as f64 / (after - before) as f64;
+    Some(low + share * (high - low))
 }
 
 /// A trunk's points up to the fork and before the first step of its branch's own, then these.
@@ -420,5 +441,15 @@ mod tests {
         let path = joined(&trunk, &again, 30, 21);
         assert_eq!(path, [(10, 5.0), (20, 4.0), (21, 3.9), (30, 3.5), (36, 2.9)]);
         assert_eq!(joined(&[], &own, 0, 32), own);
+    }
+
+    #[test]
+    fn a_value_between_two_points_lies_on_their_line() {
+        let seconds = [(10, 1.0), (20, 2.0), (40, 6.0)];
+        assert_eq!(between(&seconds, 20), Some(2.0));
+        assert_eq!(between(&seconds, 25), Some(3.0));
+        assert_eq!(between(&seconds, 9), None);
+        assert_eq!(between(&seconds, 41), None);
+        assert_eq!(between(&[], 1), None);
     }
 }

@@ -167,6 +167,8 @@ pub struct CurvePoint {
     pub tokens: f64,
     /// Exact training FLOPs spent.
     pub flops: f64,
+    /// Seconds of training, all attempts; absent where they were not measured.
+    pub seconds: Option<f64>,
     /// Nats per token.
     pub loss: f64,
 }

@@ -17,7 +17,9 @@ use crate::{
     data::DataManifest,
     hash::content_hash,
     id::{RunId, SweepId},
-    recipe::{Amount, DiffusionRule, MAX_RUNS, Recipe, RecipeError, RunRequest, SizeRequest},
+    recipe::{
+        Amount, DiffusionRule, MAX_BATCH, MAX_RUNS, Recipe, RecipeError, RunRequest, SizeRequest,
+    },
     run::{Evaluation, ParentEdge, Run, RunConfig, RunRole},
     shape::{
         DiffusionShape, LmShape, Shape, ShapeError, diffusion::DiffusionShapeRule, lm::ShapeRule,
@@ -127,7 +129,8 @@ pub fn expand(recipe: &Recipe, manifest: &DataManifest) -> Result<Grid, RecipeEr
         let last = recipe.requests.last().expect("a grid of runs has requests");
         return Err(recipe.error_at(&last.amount_at, &message));
     }
-    check_data(recipe, manifest)?;
+    let batch = grid.runs.iter().map(|entry| entry.run.config.batch).max();
+    check_data(recipe, manifest, batch.unwrap_or(recipe.training.batch))?;
     Ok(grid)
 }
 
@@ -193,18 +196,17 @@ fn check_warmup(config: &RunConfig, fork: u64) -> Result<(), String> {
 }
 
 /// Refuses data on which not even one step can be made.
-fn check_data(recipe: &Recipe, manifest: &DataManifest) -> Result<(), RecipeError> {
+fn check_data(recipe: &Recipe, manifest: &DataManifest, sequences: u32) -> Result<(), RecipeError> {
     let sequence = u64::from(recipe.model.sequence);
-    let batch = u64::from(recipe.training.batch) * sequence;
+    let batch = u64::from(sequences) * sequence;
     let at = crate::recipe::KeyPath::of(&["data"]);
     // A window has one more token than it predicts from.
     if manifest.train_tokens <= batch {
         let message = format!(
-            "there are {} training {}, fewer than one batch of {batch} (batch {} x \
+            "there are {} training {}, fewer than one batch of {batch} (batch {sequences} x \
              sequence {sequence}); hint: add data, or lower `training.batch`",
             manifest.train_tokens,
-            manifest.unit(),
-            recipe.training.batch
+            manifest.unit()
         );
         return Err(recipe.error_at(&at, &message));
     }
@@ -239,16 +241,20 @@ fn grid_run(
         Amount::Tokens(tokens) => (tokens as f64, None),
         Amount::Budget(budget) => (budget / shape.flops_per_token(), Some(budget)),
     };
-    let steps = steps(recipe, tokens_requested).ok_or_else(|| {
-        recipe.error_at(&request.amount_at, &too_long(tokens_requested, shape.data_unit()))
-    })?;
+    let refused = |message: String| recipe.error_at(&request.amount_at, &message);
+    let batch = recipe.training.batch_of(tokens_requested);
+    if batch > MAX_BATCH {
+        return Err(refused(too_wide(tokens_requested, shape.data_unit(), batch)));
+    }
+    let steps = steps(recipe, batch, tokens_requested)
+        .ok_or_else(|| refused(too_long(tokens_requested, shape.data_unit())))?;
     let config = RunConfig {
         training_revision: TRAINING_REVISION,
         shape,
         data: manifest.id.clone(),
-        batch: recipe.training.batch,
+        batch,
         steps,
-        optimizer: recipe.training.optimizer.clone(),
+        optimizer: recipe.training.optimizer_of(tokens_requested),
         schedule: recipe.training.schedule.clone(),
         seed: request.seed,
         parent: None,
@@ -268,11 +274,18 @@ fn grid_run(
 const MAX_STEPS: f64 = 1e10;
 
 /// Whole steps nearest to a token count, at least one; `None` beyond the limit.
-fn steps(recipe: &Recipe, tokens: f64) -> Option<u64> {
-    let per_step = f64::from(recipe.training.batch) * f64::from(recipe.model.sequence);
+fn steps(recipe: &Recipe, batch: u32, tokens: f64) -> Option<u64> {
+    let per_step = f64::from(batch) * f64::from(recipe.model.sequence);
     let steps = (tokens / per_step).round().max(1.0);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 1e10")]
     (steps <= MAX_STEPS).then_some(steps as u64)
+}
+
+fn too_wide(tokens: f64, unit: &str, batch: u32) -> String {
+    format!(
+        "at {tokens:e} {unit} `training.horizon` makes a batch of {batch} sequences, more than \
+         {MAX_BATCH}; hint: lower `training.horizon.batch_exponent` or `training.batch`"
+    )
 }
 
 fn too_long(tokens: f64, unit: &str) -> String {

@@ -11,6 +11,7 @@ pub mod data;
 pub mod diffusion;
 pub mod grid;
 pub mod hash;
+pub mod horizon;
 pub mod id;
 pub mod metric;
 pub mod plan;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use sweep_plot::{
-    figures::FigureKind,
+    figures::{CurveAxis, FigureKind},
     render::{Paint, json, svg, terminal},
 };
 use sweep_spec::metric::Metric;
@@ -45,6 +45,9 @@ const fn metrics(figure: FigureKind) -> &'static [Metric] {
     match figure {
         FigureKind::Emergence(_) | FigureKind::Calibration(_) | FigureKind::NoiseLevels => {
             Metric::ALL
+        }
+        FigureKind::LossCurves(CurveAxis::Seconds) => {
+            &[Metric::TrainLoss, Metric::ValidationLoss, Metric::Seconds]
         }
         _ => &[Metric::TrainLoss, Metric::ValidationLoss],
     }

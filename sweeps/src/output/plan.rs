@@ -71,6 +71,14 @@ fn run_table(plan: &Plan) -> String {
     if forks {
         header.extend(["fork", "own FLOPs"]);
     }
+    let batches = plan.runs.iter().any(|run| run.batch != plan.runs[0].batch);
+    if batches {
+        header.push("batch");
+    }
+    let rates = plan.runs.iter().any(|run| run.learning_rate != plan.runs[0].learning_rate);
+    if rates {
+        header.push("rate");
+    }
     let seeds = plan.runs.iter().any(|run| run.seed != plan.runs[0].seed);
     if seeds {
         header.push("seed");
@@ -81,6 +89,12 @@ fn run_table(plan: &Plan) -> String {
         if forks {
             cells.push(run.parent.as_ref().map_or_else(String::new, |edge| edge.step.to_string()));
             cells.push(format!("{:.2e}", run.own_flops));
+        }
+        if batches {
+            cells.push(run.batch.to_string());
+        }
+        if rates {
+            cells.push(format!("{:.2e}", run.learning_rate));
         }
         if seeds {
             cells.push(run.seed.to_string());

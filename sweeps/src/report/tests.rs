@@ -20,6 +20,7 @@ fn run(label: String, n: f64, d: f64, role: RunRole, i: usize) -> RunCurve {
         step: (share * d / 1024.0).ceil(),
         tokens: share * d,
         flops: 5.2 * n * share * d,
+        seconds: Some(2e-10 * n * share * d),
         loss,
     };
     let shares = |count: u8, least: f64| {

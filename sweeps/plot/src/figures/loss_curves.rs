@@ -1,4 +1,4 @@
-//! Loss of every run while it was trained, over steps, tokens or FLOPs. Failed and diverged runs
+//! Loss of every run while it was trained, over steps, tokens, FLOPs or seconds. Failed and diverged runs
 //! are marked where they ended, not dropped.
 
 use sweep_spec::run::RunRole;
@@ -13,10 +13,11 @@ use crate::{
 };
 
 pub(super) fn build(input: &PlotInput, axis: CurveAxis, name: &str) -> Figure {
-    let (x_axis, x): (Axis, fn(&CurvePoint) -> f64) = match axis {
-        CurveAxis::Steps => (Axis::log("optimiser steps", ""), |p| p.step),
-        CurveAxis::Tokens => (Axis::log("training tokens seen", "tokens"), |p| p.tokens),
-        CurveAxis::Flops => (Axis::log("training compute, exact", "FLOPs"), |p| p.flops),
+    let (x_axis, x): (Axis, fn(&CurvePoint) -> Option<f64>) = match axis {
+        CurveAxis::Steps => (Axis::log("optimiser steps", ""), |p| Some(p.step)),
+        CurveAxis::Tokens => (Axis::log("training tokens seen", "tokens"), |p| Some(p.tokens)),
+        CurveAxis::Flops => (Axis::log("training compute, exact", "FLOPs"), |p| Some(p.flops)),
+        CurveAxis::Seconds => (Axis::log("training time", "seconds"), |p| p.seconds),
     };
     let sizes = Sizes::of(&input.runs);
     let mut panel = Panel::new(x_axis, loss_axis("loss"));

@@ -93,11 +93,13 @@ pub enum CurveAxis {
     Tokens,
     /// Training FLOPs spent.
     Flops,
+    /// Seconds of training.
+    Seconds,
 }
 
 impl CurveAxis {
     /// Every axis.
-    pub const ALL: [Self; 3] = [Self::Steps, Self::Tokens, Self::Flops];
+    pub const ALL: [Self; 4] = [Self::Steps, Self::Tokens, Self::Flops, Self::Seconds];
 
     /// Its name on the command line.
     #[must_use]
@@ -106,18 +108,20 @@ impl CurveAxis {
             Self::Steps => "steps",
             Self::Tokens => "tokens",
             Self::Flops => "flops",
+            Self::Seconds => "seconds",
         }
     }
 }
 
 impl FigureKind {
     /// The figures of every sweep in the order of a report; loss curves over each of their axes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Predicted,
         Self::LossCompute,
         Self::LossCurves(CurveAxis::Tokens),
         Self::LossCurves(CurveAxis::Steps),
         Self::LossCurves(CurveAxis::Flops),
+        Self::LossCurves(CurveAxis::Seconds),
         Self::Isoflop,
         Self::Optimum,
         Self::Contours,
@@ -144,6 +148,7 @@ impl FigureKind {
             Self::LossCurves(CurveAxis::Steps) => "loss-curves-steps",
             Self::LossCurves(CurveAxis::Tokens) => "loss-curves-tokens",
             Self::LossCurves(CurveAxis::Flops) => "loss-curves-flops",
+            Self::LossCurves(CurveAxis::Seconds) => "loss-curves-seconds",
             Self::LossCompute => "loss-compute",
             Self::Predicted => "predicted",
             Self::Isoflop => "isoflop",

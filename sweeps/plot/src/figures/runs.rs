@@ -216,12 +216,12 @@ pub(super) fn loss_axis(label: &str) -> Axis {
 pub(super) fn thinned(
     curve: &[CurvePoint],
     curves: usize,
-    x: impl Fn(&CurvePoint) -> f64,
+    x: impl Fn(&CurvePoint) -> Option<f64>,
 ) -> Vec<[f64; 2]> {
     let buckets = (BUCKETS_ALL / curves.clamp(1, RUNS_MOST)).clamp(BUCKETS_LEAST, BUCKETS);
     let points: Vec<[f64; 2]> = curve
         .iter()
-        .map(|point| [rounded(x(point)), rounded(point.loss)])
+        .filter_map(|point| Some([rounded(x(point)?), rounded(point.loss)]))
         .filter(|[x, y]| x.is_finite() && *x > 0.0 && y.is_finite() && *y > 0.0)
         .collect();
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return points };
@@ -266,14 +266,15 @@ mod tests {
         let curve: Vec<CurvePoint> = (0..100_000)
             .map(|i| {
                 let x = f64::from(i);
-                CurvePoint { step: x, tokens: x, flops: x, loss: loss(i) }
+                CurvePoint { step: x, tokens: x, flops: x, seconds: None, loss: loss(i) }
             })
             .collect();
-        let thin = thinned(&curve, 20, |point| point.tokens);
+        let thin = thinned(&curve, 20, |point| Some(point.tokens));
         assert!(thin.len() < 3 * BUCKETS + 3, "{}", thin.len());
         assert!(thin.contains(&[31_415.0, 9.0]) && thin.contains(&[27_182.0, 0.5]));
         assert_eq!(thin.last().map(|p| p[0]), Some(99_999.0));
         assert!(thin.is_sorted_by(|a, b| a[0] <= b[0]));
-        assert!(thinned(&curve, 100, |point| point.tokens).len() < 3 * 50 + 3);
+        assert!(thinned(&curve, 100, |point| Some(point.tokens)).len() < 3 * 50 + 3);
+        assert!(thinned(&curve, 20, |point| point.seconds).is_empty(), "not measured, not drawn");
     }
 }

@@ -153,6 +153,29 @@ fn a_corpus_smaller_than_one_batch_is_refused() {
     insta::assert_snapshot!(expand(&recipe, &unheld).expect_err("too small").to_string(), @"recipe.toml:4:2: data: 10 tokens are held out, fewer than one window of 64; hint: add data, or raise `data.held_out`");
 }
 
+#[test]
+fn batch_and_rate_follow_the_horizon() {
+    let horizon = "horizon = { tokens = \"250k\", batch_exponent = 0.5, rate_exponent = -0.5 }\n";
+    let recipe = |tokens: &str| {
+        let text = format!("{HEAD}{horizon}[grid]\nsizes = [\"41k\"]\ntokens = {tokens}\n");
+        Recipe::parse("recipe.toml", &text).expect("valid")
+    };
+    let grid = expand(&recipe("[\"250k\", \"1M\"]"), &manifest()).expect("expands");
+    let facts = |entry: &GridRun| {
+        let config = &entry.run.config;
+        (config.batch, config.steps, config.optimizer.learning_rate)
+    };
+    let found: Vec<_> = grid.runs.iter().map(facts).collect();
+    assert_eq!(found, [(16, 244, 0.01), (32, 488, 0.005)]);
+
+    let fault = |tokens: &str, manifest: &DataManifest| {
+        expand(&recipe(tokens), manifest).expect_err("a fault").to_string()
+    };
+    insta::assert_snapshot!(fault("[\"1e13\"]", &manifest()), @"recipe.toml:17:11: grid.tokens[0]: at 1e13 tokens `training.horizon` makes a batch of 101193 sequences, more than 65536; hint: lower `training.horizon.batch_exponent` or `training.batch`");
+    let small = DataManifest { train_tokens: 2000, ..manifest() };
+    insta::assert_snapshot!(fault("[\"250k\", \"1M\"]", &small), @"recipe.toml:4:2: data: there are 2000 training tokens, fewer than one batch of 2048 (batch 32 x sequence 64); hint: add data, or lower `training.batch`");
+}
+
 const DIFFUSION: &str = r#"
 name = "small"
 

@@ -66,6 +66,10 @@ pub struct PlannedRun {
     pub own_flops: f64,
     /// The FLOP budget it was made for.
     pub budget: Option<f64>,
+    /// Sequences per optimiser step.
+    pub batch: u32,
+    /// Peak learning rate at the base width.
+    pub learning_rate: f64,
     /// Optimiser steps.
     pub steps: u64,
     /// Passes over the unique tokens.
@@ -208,6 +212,8 @@ fn planned(
         parent: config.parent.clone(),
         own_flops: config.own_flops(),
         budget: entry.budget,
+        batch: config.batch,
+        learning_rate: config.optimizer.learning_rate,
         steps: config.steps,
         epochs: config.tokens() as f64 / manifest.train_tokens as f64,
         seed: config.seed,

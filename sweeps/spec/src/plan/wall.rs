@@ -117,6 +117,8 @@ mod tests {
             parent: parent.map(|(run, step)| ParentEdge { run: id(run), step }),
             own_flops: 0.0,
             budget: None,
+            batch: 1,
+            learning_rate: 1e-2,
             steps,
             epochs: 0.0,
             seed: 0,

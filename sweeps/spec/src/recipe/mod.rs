@@ -22,9 +22,11 @@ use serde::Serialize;
 
 use self::position::SourceText;
 pub use self::position::{Key, KeyPath};
+pub(crate) use self::validate::MAX_BATCH;
 use crate::{
     data::DataSource,
     diffusion::Process,
+    horizon::Horizon,
     run::{Evaluation, RunRole},
     shape::{Mlp, ParameterConvention},
     training::{Optimizer, Schedule},
@@ -102,12 +104,33 @@ impl ModelRule {
 pub struct TrainingPlan {
     /// Sequences per optimiser step.
     pub batch: u32,
+    /// How batch and learning rate follow the tokens of a run; absent where they do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub horizon: Option<Horizon>,
     /// Optimiser and width scaling.
     pub optimizer: Optimizer,
     /// Learning-rate schedule.
     pub schedule: Schedule,
     /// Runs of one size and seed fork from a trunk.
     pub trunk: bool,
+}
+
+impl TrainingPlan {
+    /// Sequences per optimiser step of a run of this many tokens.
+    #[must_use]
+    pub fn batch_of(&self, tokens: f64) -> u32 {
+        self.horizon.map_or(self.batch, |horizon| horizon.batch(self.batch, tokens))
+    }
+
+    /// The optimiser of a run of this many tokens.
+    #[must_use]
+    pub fn optimizer_of(&self, tokens: f64) -> Optimizer {
+        let mut optimizer = self.optimizer.clone();
+        if let Some(horizon) = self.horizon {
+            optimizer.learning_rate = horizon.rate(optimizer.learning_rate, tokens);
+        }
+        optimizer
+    }
 }
 
 /// One run as the recipe asks for it, before its shape and its steps are known.

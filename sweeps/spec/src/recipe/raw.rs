@@ -10,6 +10,7 @@ pub use super::{
 };
 use crate::{
     diffusion::{NoiseSchedule, Prediction, Weighting},
+    horizon::Horizon,
     run::Sampler,
     shape::{Mlp, ParameterConvention},
     training::Decay,
@@ -201,6 +202,9 @@ pub struct RawTraining {
     /// Warm-up is never longer than this share of a run.
     #[serde(default = "default_warmup_fraction")]
     pub warmup_fraction: f64,
+    /// How batch and learning rate follow the tokens of a run:
+    /// { tokens = "2M", batch_exponent = 0.5 }; the same for all runs when absent.
+    pub horizon: Option<Horizon>,
     /// What follows: { wsd = { fraction = 0.2 } } or { cosine = { floor = 0.1 } }.
     #[serde(default = "default_schedule")]
     pub schedule: Decay,

@@ -39,9 +39,19 @@ fn a_recipe_reads_text_and_numbers() {
 fn unknown_keys_are_refused_with_the_nearest() {
     insta::assert_snapshot!(fault("sizes =", "sizs ="), @"recipe.toml:15:1: grid.sizs: unknown key `sizs`; hint: did you mean `sizes`?");
     insta::assert_snapshot!(fault("[grid]", "[gird]"), @"recipe.toml:14:2: gird: unknown key `gird`; hint: did you mean `grid`?");
-    insta::assert_snapshot!(fault("batch =", "zebra = 1\nbatch ="), @"recipe.toml:11:1: training.zebra: unknown key `zebra`; hint: the keys here are batch, learning_rate, base_width, warmup_steps, warmup_fraction, schedule, trunk, beta1, beta2, epsilon, weight_decay, clip_norm");
+    insta::assert_snapshot!(fault("batch =", "zebra = 1\nbatch ="), @"recipe.toml:11:1: training.zebra: unknown key `zebra`; hint: the keys here are batch, learning_rate, base_width, warmup_steps, warmup_fraction, horizon, schedule, trunk, beta1, beta2, epsilon, weight_decay, clip_norm");
     insta::assert_snapshot!(fault("layers = 2", "layer = 2"), @"recipe.toml:15:39: grid.sizes[2].layer: unknown key `layer`; hint: did you mean `layers`?");
     insta::assert_snapshot!(fault("\"text\"", "\"txt\""), @"recipe.toml:4:10: data.source: `txt` is not a choice; hint: did you mean `text`?");
+}
+
+#[test]
+fn a_horizon_that_says_nothing_or_too_much_is_refused() {
+    let with = |horizon: &str| fault("batch =", &format!("horizon = {{ {horizon} }}\nbatch ="));
+    insta::assert_snapshot!(with("tokens = \"2M\""), @"recipe.toml:11:1: training.horizon: neither batch nor learning rate follows the tokens; hint: give `batch_exponent = 0.5`, `rate_exponent = -0.32`, or leave `horizon` out");
+    insta::assert_snapshot!(with("tokens = \"2M\", batch_exponent = 5"), @"recipe.toml:11:45: training.horizon.batch_exponent: 5 is out of range; hint: give a power from -2 to 2");
+    insta::assert_snapshot!(with("tokens = \"2M\", batch_exponent = 0.5 }\ntrunk = true #"), @"recipe.toml:11:1: training.horizon: runs that fork from one trunk have its batch and learning rate, whatever their length; hint: leave out `horizon` or `trunk`");
+    insta::assert_snapshot!(with("tokens = 0, batch_exponent = 0.5"), @"recipe.toml:11:22: training.horizon.tokens: `0` is out of range; hint: give a number above 0 and below 1e30");
+    insta::assert_snapshot!(with("batch_exponent = 0.5"), @"recipe.toml:11:11: training.horizon: the key `tokens` is missing; hint: `sweep init` writes a recipe with every key");
 }
 
 #[test]

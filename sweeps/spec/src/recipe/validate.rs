@@ -20,7 +20,7 @@ use crate::{
 const MAX_NAME: usize = 64;
 
 /// Largest batch in sequences; beyond it a step no longer suffices any memory.
-const MAX_BATCH: u32 = 65_536;
+pub(crate) const MAX_BATCH: u32 = 65_536;
 
 /// Most evaluations of a run.
 const MAX_EVALUATIONS: u32 = 1000;
@@ -383,8 +383,10 @@ fn training(raw: &RawTraining) -> Result<TrainingPlan, Fault> {
          fraction = 0.2 } }`, or leave `trunk` out"
             .to_owned()
     })?;
+    horizon(raw)?;
     Ok(TrainingPlan {
         batch: raw.batch,
+        horizon: raw.horizon,
         optimizer: Optimizer {
             learning_rate: rate,
             base_width: raw.base_width,
@@ -400,6 +402,28 @@ fn training(raw: &RawTraining) -> Result<TrainingPlan, Fault> {
             decay: raw.schedule,
         },
         trunk: raw.trunk,
+    })
+}
+
+fn horizon(raw: &RawTraining) -> Result<(), Fault> {
+    let Some(horizon) = raw.horizon else { return Ok(()) };
+    let powers =
+        [("batch_exponent", horizon.batch_exponent), ("rate_exponent", horizon.rate_exponent)];
+    for (key, power) in powers {
+        ensure((-2.0..=2.0).contains(&power), &["training", "horizon", key], || {
+            format!("{power} is out of range; hint: give a power from -2 to 2")
+        })?;
+    }
+    let follows = powers.iter().any(|(_, power)| *power != 0.0);
+    ensure(follows, &["training", "horizon"], || {
+        "neither batch nor learning rate follows the tokens; hint: give `batch_exponent = 0.5`, \
+         `rate_exponent = -0.32`, or leave `horizon` out"
+            .to_owned()
+    })?;
+    ensure(!raw.trunk, &["training", "horizon"], || {
+        "runs that fork from one trunk have its batch and learning rate, whatever their length; \
+         hint: leave out `horizon` or `trunk`"
+            .to_owned()
     })
 }
 

@@ -31,6 +31,7 @@ fn run(label: &str, n: f64, d: f64, role: RunRole, seed: usize) -> RunCurve {
         step: (share * d / 1024.0).ceil(),
         tokens: share * d,
         flops: 5.2 * n * share * d,
+        seconds: Some(2e-10 * n * share * d),
         loss,
     };
     // On the way the learning rate is still high.
