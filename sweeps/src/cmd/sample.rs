@@ -13,6 +13,7 @@ use worker::sample::{CONFIG_FILE, DeviceId, Draw, SampleRequest, Samples, TrainE
 use crate::{
     console::{Console, Format},
     exit::{Exit, Failure, OrExit as _},
+    local::worker::LocalWorker,
 };
 
 /// The vocabulary of bytes: what a prompt is written in.
@@ -161,10 +162,9 @@ fn find(args: &Args) -> Result<PathBuf, Failure> {
 
 /// Where workers that were started in this folder keep checkpoints.
 fn worker_folders() -> Vec<PathBuf> {
-    let below = |state: &Path| state.join("worker").join("checkpoints");
-    let mut folders = vec![below(&state_folder())];
+    let mut folders = vec![LocalWorker::checkpoints(&state_folder())];
     let outputs = fs::read_dir("sweep-out").into_iter().flatten().flatten();
-    folders.extend(outputs.map(|entry| below(&entry.path().join("state"))));
+    folders.extend(outputs.map(|entry| LocalWorker::checkpoints(&entry.path().join("state"))));
     folders.retain(|folder| folder.is_dir());
     folders
 }
