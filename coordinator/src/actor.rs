@@ -6,6 +6,7 @@
 //! joins again.
 
 mod group;
+mod handle;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,27 +18,24 @@ use sweep_spec::{
     attempt::{AttemptKey, RunState},
     cost::CostModel,
     id::{RunId, SweepId},
+    policy::Policy,
 };
-use sweep_store::{
-    Applied, CheckpointRecord, CheckpointRow, GrantRow, NewSweep, Store, StoreError, Submitted,
-};
+use sweep_store::{Applied, CheckpointRow, GrantRow, NewSweep, Store, StoreError, Submitted};
 use tokio::{
-    sync::{mpsc, oneshot},
-    time::{MissedTickBehavior, interval, timeout},
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
 };
 use tonic::Status;
 
-use self::group::{EndVerdict, GROUP_MAX, end_verdict};
+pub(crate) use self::handle::{Handle, Order, PolicyChange, Verdicts};
+use self::{
+    group::{EndVerdict, GROUP_MAX, end_verdict},
+    handle::{Reply, Request},
+};
 use crate::{
     clock::{Clock, unix_ms},
-    scheduler::{Action, Beat, Ended, Event, Grant, Held, Joined, Scheduler, Verdict},
+    scheduler::{Action, Beat, Ended, Event, Grant, Held, Joined, Scheduler},
 };
-
-/// Requests that wait: five seconds of heartbeats from 1,000 workers.
-const INBOX_MAX: usize = 1024;
-
-/// A request that waits longer is answered UNAVAILABLE.
-const INBOX_WAIT: Duration = Duration::from_secs(10);
 
 /// How often leases and back-offs are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -47,116 +45,6 @@ pub(crate) const ORDERS_MAX: usize = 512;
 
 /// Wait before the store is tried again after it failed.
 const STORE_RETRY: Duration = Duration::from_secs(1);
-
-/// What goes down a worker's life line, with its sequence number.
-#[derive(Debug)]
-pub(crate) enum Order {
-    Ack { heartbeat: u64 },
-    Grant { grant: Grant, run_json: String, checkpoint: Option<CheckpointRecord> },
-    Kill { key: AttemptKey, reason: String },
-    Drain { reason: String },
-}
-
-/// The answer to a worker that joined: each attempt with its verdict and last durable batch.
-pub(crate) type Verdicts = Vec<(AttemptKey, Verdict, u64)>;
-
-type Reply<T> = oneshot::Sender<Result<T, Status>>;
-type View = Box<dyn FnOnce(&Scheduler, Duration) + Send>;
-
-enum Request {
-    Submit(Box<NewSweep>, bool, Reply<(Submitted, u32)>),
-    Cancel(SweepId, Reply<(u32, u32)>),
-    Retry(Vec<RunId>, Reply<u32>),
-    Join(Joined, Reply<Verdicts>),
-    Open(String, u64, mpsc::Sender<(u64, Order)>, Reply<u64>),
-    Close(String, u64),
-    Beat(u64, u64, Beat, Reply<()>),
-    Finish(Ended, u64, Reply<()>),
-    Checkpoint(CheckpointRow, Reply<()>),
-    Drain(String, Reply<()>),
-    View(View),
-}
-
-/// Talks to the actor; clones share it.
-#[derive(Clone, Debug)]
-pub(crate) struct Handle {
-    sender: mpsc::Sender<Request>,
-}
-
-impl Handle {
-    async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Request) -> Result<T, Status> {
-        let (reply, receiver) = oneshot::channel();
-        let busy = || Fault::Busy.status("the coordinator is busy or going down; try again");
-        match timeout(INBOX_WAIT, self.sender.send(make(reply))).await {
-            Ok(Ok(())) => receiver.await.unwrap_or_else(|_| Err(busy())),
-            _ => Err(busy()),
-        }
-    }
-
-    pub(crate) async fn submit(
-        &self,
-        sweep: NewSweep,
-        supersede: bool,
-    ) -> Result<(Submitted, u32), Status> {
-        self.ask(|reply| Request::Submit(Box::new(sweep), supersede, reply)).await
-    }
-
-    pub(crate) async fn cancel(&self, sweep: SweepId) -> Result<(u32, u32), Status> {
-        self.ask(|reply| Request::Cancel(sweep, reply)).await
-    }
-
-    pub(crate) async fn retry(&self, runs: Vec<RunId>) -> Result<u32, Status> {
-        self.ask(|reply| Request::Retry(runs, reply)).await
-    }
-
-    pub(crate) async fn join(&self, joined: Joined) -> Result<Verdicts, Status> {
-        self.ask(|reply| Request::Join(joined, reply)).await
-    }
-
-    /// Opens a session; gives its number.
-    pub(crate) async fn open(
-        &self,
-        worker: String,
-        incarnation: u64,
-        orders: mpsc::Sender<(u64, Order)>,
-    ) -> Result<u64, Status> {
-        self.ask(|reply| Request::Open(worker, incarnation, orders, reply)).await
-    }
-
-    pub(crate) async fn close(&self, worker: String, session: u64) {
-        // Where the actor is gone, so are its sessions.
-        let _ = self.sender.send(Request::Close(worker, session)).await;
-    }
-
-    pub(crate) async fn beat(&self, session: u64, sequence: u64, beat: Beat) -> Result<(), Status> {
-        self.ask(|reply| Request::Beat(session, sequence, beat, reply)).await
-    }
-
-    pub(crate) async fn finish(&self, ended: Ended, last_seq: u64) -> Result<(), Status> {
-        self.ask(|reply| Request::Finish(ended, last_seq, reply)).await
-    }
-
-    pub(crate) async fn checkpoint(&self, row: CheckpointRow) -> Result<(), Status> {
-        self.ask(|reply| Request::Checkpoint(row, reply)).await
-    }
-
-    pub(crate) async fn drain(&self, worker: String) -> Result<(), Status> {
-        self.ask(|reply| Request::Drain(worker, reply)).await
-    }
-
-    /// Looks at the scheduler.
-    pub(crate) async fn view<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&Scheduler, Duration) -> T + Send + 'static,
-    ) -> Result<T, Status> {
-        self.ask(|reply: Reply<T>| {
-            Request::View(Box::new(move |scheduler, now| {
-                let _ = reply.send(Ok(look(scheduler, now)));
-            }))
-        })
-        .await
-    }
-}
 
 struct Session {
     number: u64,
@@ -181,7 +69,7 @@ impl Actor {
     /// Loads the store and makes the actor.
     pub(crate) async fn load(store: Store, clock: Clock) -> Result<(Self, Handle), StoreError> {
         let scheduler = load_scheduler(&store, clock.now()).await?;
-        let (sender, inbox) = mpsc::channel(INBOX_MAX);
+        let (handle, inbox) = Handle::new();
         let actor = Self {
             store,
             clock,
@@ -191,7 +79,7 @@ impl Actor {
             sessions_made: 0,
             inbox,
         };
-        Ok((actor, Handle { sender }))
+        Ok((actor, handle))
     }
 
     /// Works until every handle is dropped.
@@ -201,15 +89,17 @@ impl Actor {
         let mut requests = Vec::with_capacity(GROUP_MAX);
         loop {
             tokio::select! {
+                // The tick first: a full inbox must not keep leases from running out.
+                biased;
+                _ = tick.tick() => {
+                    // An error was logged, and the scheduler made anew.
+                    let _ = self.event(Event::Tick).await;
+                }
                 taken = self.inbox.recv_many(&mut requests, GROUP_MAX) => {
                     if taken == 0 {
                         return;
                     }
                     self.handle_all(&mut requests).await;
-                }
-                _ = tick.tick() => {
-                    // An error was logged, and the scheduler made anew.
-                    let _ = self.event(Event::Tick).await;
                 }
             }
         }
@@ -218,8 +108,15 @@ impl Actor {
     async fn handle(&mut self, request: Request) {
         // A caller that went away does not hear its answer.
         match request {
-            Request::Submit(sweep, supersede, reply) => {
-                let _ = reply.send(self.submit(*sweep, supersede).await);
+            Request::Submit(sweep, supersede, policy, reply) => {
+                let _ = reply.send(self.submit(*sweep, supersede, policy).await);
+            }
+            Request::Update(sweep, change, reply) => {
+                let _ = reply.send(self.update(sweep, change).await);
+            }
+            Request::Drop(runs, reply) => {
+                let result = self.event(Event::Drop(runs)).await;
+                let _ = reply.send(result.map(|actions| given_up(&actions)));
             }
             Request::Cancel(sweep, reply) => {
                 let _ = reply.send(self.cancel(sweep).await);
@@ -260,13 +157,20 @@ impl Actor {
         &mut self,
         sweep: NewSweep,
         supersede: bool,
+        mut policy: Policy,
     ) -> Result<(Submitted, u32), Status> {
+        if let Some(known) = self.scheduler.policy(&sweep.id) {
+            // What was done to a sweep by hand outlives its next submission.
+            (policy.paused, policy.checks_held) = (known.paused, known.checks_held);
+        }
+        // The terms first: a sweep that is there is never without them.
+        self.store.set_policy(&sweep.id, &policy).await.map_err(store_status)?;
         let submitted = self.store.submit(&sweep).await.map_err(store_status)?;
         let members: Vec<_> =
             sweep.runs.iter().map(|new| (new.run.config.id(), new.role)).collect();
         let ids: Vec<RunId> = members.iter().map(|(id, _)| id.clone()).collect();
         let runs = self.store.load_runs(&ids).await.map_err(store_status)?;
-        self.event(Event::Sweep { id: sweep.id, members, runs, cancelled: false }).await?;
+        self.event(Event::Sweep { id: sweep.id, members, runs, cancelled: false, policy }).await?;
         let mut superseded = 0;
         if supersede {
             for earlier in &submitted.earlier {
@@ -277,16 +181,24 @@ impl Actor {
     }
 
     async fn cancel(&mut self, sweep: SweepId) -> Result<(u32, u32), Status> {
-        let actions = self.event(Event::Cancel(sweep)).await?;
-        let (mut cancelled, mut stopping) = (0, 0);
-        for action in &actions {
-            match action {
-                Action::SetState(row) if row.state == RunState::Cancelled => cancelled += 1,
-                Action::Kill { .. } => stopping += 1,
-                _ => {}
-            }
-        }
-        Ok((cancelled + stopping, stopping))
+        Ok(given_up(&self.event(Event::Cancel(sweep)).await?))
+    }
+
+    async fn update(
+        &mut self,
+        sweep: SweepId,
+        change: PolicyChange,
+    ) -> Result<(Policy, u32), Status> {
+        let Some(known) = self.scheduler.policy(&sweep) else {
+            return Err(Fault::NotFound.status(format!("no sweep is called `{sweep}`")));
+        };
+        let mut policy = known.clone();
+        policy.paused = change.paused.unwrap_or(policy.paused);
+        policy.checks_held = change.checks_held.unwrap_or(policy.checks_held);
+        policy.priority = change.priority.unwrap_or(policy.priority);
+        self.store.set_policy(&sweep, &policy).await.map_err(store_status)?;
+        let actions = self.event(Event::Policy { sweep, policy: policy.clone() }).await?;
+        Ok((policy, given_up(&actions).1))
     }
 
     async fn retry(&mut self, runs: Vec<RunId>) -> Result<u32, Status> {
@@ -517,6 +429,19 @@ impl Actor {
     }
 }
 
+/// Runs that actions give up: all of them, and those that stop now.
+fn given_up(actions: &[Action]) -> (u32, u32) {
+    let (mut cancelled, mut stopping) = (0, 0);
+    for action in actions {
+        match action {
+            Action::SetState(row) if row.state == RunState::Cancelled => cancelled += 1,
+            Action::Kill { .. } => stopping += 1,
+            _ => {}
+        }
+    }
+    (cancelled + stopping, stopping)
+}
+
 fn grant_row(grant: &Grant) -> GrantRow {
     GrantRow {
         key: grant.key.clone(),
@@ -532,16 +457,19 @@ fn grant_row(grant: &Grant) -> GrantRow {
 
 async fn load_scheduler(store: &Store, now: Duration) -> Result<Scheduler, StoreError> {
     let mut cost = CostModel::default();
-    for attempt in store.measured().await? {
+    let measured = store.measured().await?;
+    for attempt in &measured {
         cost.observe_steps(&attempt.device_name, &attempt.config, attempt.steps, attempt.seconds);
     }
     let mut scheduler = Scheduler::new(cost);
     let saved = store.load().await?;
     let mut runs = Some(saved.runs);
+    let mut policies: HashMap<SweepId, Policy> = store.policies().await?.into_iter().collect();
     for sweep in saved.sweeps {
         scheduler.on_event(
             now,
             Event::Sweep {
+                policy: policies.remove(&sweep.id).unwrap_or_default(),
                 id: sweep.id,
                 members: sweep.members,
                 // All of them with the first sweep: a run is added once.
@@ -549,6 +477,9 @@ async fn load_scheduler(store: &Store, now: Duration) -> Result<Scheduler, Store
                 cancelled: sweep.cancelled,
             },
         );
+    }
+    for attempt in &measured {
+        scheduler.book(&attempt.config.id(), attempt.steps, attempt.seconds);
     }
     Ok(scheduler)
 }

@@ -1,8 +1,11 @@
 //! The two clocks of the coordinator. Nothing else here reads one.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Time since the start, monotonic: leases are counted with it.
+use tokio::time::Instant;
+
+/// Time since the start, monotonic: leases are counted with it. It is the runtime's clock, so that
+/// a test can stop it and a simulation own it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     start: Instant,

@@ -15,6 +15,8 @@ mod grpc;
 mod ingest;
 mod scheduler;
 mod serve;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 
 pub use args::{CoordinatorArgs, main};
 pub use auth::access_path;

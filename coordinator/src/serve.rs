@@ -198,7 +198,7 @@ async fn ended(mut stopped: tokio::sync::watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-fn router(shared: Shared, gate: Gate) -> tonic::transport::server::Router {
+pub(crate) fn router(shared: Shared, gate: Gate) -> tonic::transport::server::Router {
     let control = ControlServer::new(ControlService::new(shared.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

@@ -212,7 +212,7 @@ async fn a_cancelled_run_stops_and_an_explanation_says_why() {
 
     let mut worker = FakeWorker::join(served.connect().await, "w-1", 1, Vec::new()).await.unwrap();
     let key = worker.next_grant().await.key.unwrap();
-    let request = v1::CancelSweepRequest { sweep: "cancel".into() };
+    let request = v1::CancelSweepRequest { sweep: "cancel".into(), runs: Vec::new() };
     let reply = control.cancel_sweep(request).await.unwrap().into_inner();
     assert_eq!((reply.runs_cancelled, reply.runs_stopping), (2, 1));
     assert_eq!(worker.next_kill().await.key, Some(key.clone()));

@@ -93,6 +93,31 @@ impl Connection {
     /// # Errors
     /// As [`Connection::open`].
     pub async fn open_as(access: &Access, version: &str) -> Result<Self, ConnectError> {
+        Self::dial(access, version, |endpoint| async move { endpoint.connect().await }).await
+    }
+
+    /// Opens a connection over a network that the caller makes, as a simulation does.
+    ///
+    /// # Errors
+    /// As [`Connection::open`].
+    pub async fn open_over<F>(
+        access: &Access,
+        connect: impl FnOnce(Endpoint) -> F,
+    ) -> Result<Self, ConnectError>
+    where
+        F: Future<Output = Result<Channel, tonic::transport::Error>>,
+    {
+        Self::dial(access, &version(), connect).await
+    }
+
+    async fn dial<F>(
+        access: &Access,
+        version: &str,
+        connect: impl FnOnce(Endpoint) -> F,
+    ) -> Result<Self, ConnectError>
+    where
+        F: Future<Output = Result<Channel, tonic::transport::Error>>,
+    {
         let credentials = Credentials {
             authorization: format!("Bearer {}", access.token)
                 .parse()
@@ -107,7 +132,7 @@ impl Connection {
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
             .http2_max_header_list_size(HEADER_BYTES_MAX);
-        let channel = endpoint.connect().await.map_err(|error| ConnectError::Unreachable {
+        let channel = connect(endpoint).await.map_err(|error| ConnectError::Unreachable {
             address: access.address.clone(),
             reason: root_cause(&error),
         })?;

@@ -6,6 +6,7 @@ use sweep_spec::{
     attempt::{AttemptKey, Device, Ending, FailureCause, RunState, Slot},
     id::{RunId, SweepId},
     metric::{Metric, Point},
+    policy::Policy,
     run::{Run, RunRole},
 };
 use tonic::Status;
@@ -153,6 +154,42 @@ pub fn series(points: &[Point]) -> Vec<v1::Series> {
         series.values.push(point.value);
     }
     by_metric.into_values().collect()
+}
+
+/// The terms of a sweep; absent ones are the defaults.
+///
+/// # Errors
+/// A limit that is no number or is below 0.
+pub fn policy(field: &str, policy: Option<&v1::SweepPolicy>) -> Result<Policy> {
+    let Some(policy) = policy else { return Ok(Policy::default()) };
+    let limits =
+        [("flops_max", policy.flops_max), ("device_seconds_max", policy.device_seconds_max)];
+    for (name, limit) in limits {
+        if let Some(limit) = limit.filter(|limit| !limit.is_finite() || *limit < 0.0) {
+            return Err(FieldError::new(format!("{field}.{name}"), format!("{limit} is no limit")));
+        }
+    }
+    Ok(Policy {
+        priority: policy.priority,
+        paused: policy.paused,
+        checks_held: policy.checks_held,
+        flops_max: policy.flops_max,
+        device_seconds_max: policy.device_seconds_max,
+        failed_runs_max: policy.failed_runs_max,
+    })
+}
+
+impl From<&Policy> for v1::SweepPolicy {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            priority: policy.priority,
+            paused: policy.paused,
+            checks_held: policy.checks_held,
+            flops_max: policy.flops_max,
+            device_seconds_max: policy.device_seconds_max,
+            failed_runs_max: policy.failed_runs_max,
+        }
+    }
 }
 
 /// What a run is for.

@@ -1,22 +1,46 @@
-//! A limit on what a sweep may cost, held before anything is trained.
+//! Limits on what a sweep may cost: held before anything is trained, and by the coordinator while
+//! it is.
 
+use sweep_proto::v1;
 use sweep_spec::{plan::Plan, units::parse_number};
 
 use crate::exit::{Exit, Failure};
 
-/// The limit.
+/// The limits.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Limit {
-    /// Refuse a sweep of more training FLOPs than this, by the exact count
-    #[arg(long, value_name = "FLOPS", value_parser = flops)]
+    /// Refuse a sweep of more training FLOPs than this, by the exact count, and stop one whose
+    /// repeated attempts would take more
+    #[arg(long, value_name = "FLOPS", value_parser = positive)]
     max_flops: Option<f64>,
+    /// Stop, with checkpoints, when its attempts have held devices for so many hours in all
+    #[arg(long, value_name = "HOURS", value_parser = positive)]
+    max_gpu_hours: Option<f64>,
+    /// Train nothing more when more runs than this have failed
+    #[arg(long, value_name = "N")]
+    max_failed_runs: Option<u32>,
 }
 
-fn flops(text: &str) -> Result<f64, String> {
-    parse_number(text).map_err(|error| error.to_string())
+fn positive(text: &str) -> Result<f64, String> {
+    let number = parse_number(text).map_err(|error| error.to_string())?;
+    if number.is_finite() && number > 0.0 {
+        Ok(number)
+    } else {
+        Err(format!("{text} is no limit; hint: give a number above 0"))
+    }
 }
 
 impl Limit {
+    /// The limits as terms that a coordinator holds.
+    pub(crate) fn terms(&self) -> v1::SweepPolicy {
+        v1::SweepPolicy {
+            flops_max: self.max_flops,
+            device_seconds_max: self.max_gpu_hours.map(|hours| hours * 3600.0),
+            failed_runs_max: self.max_failed_runs,
+            ..v1::SweepPolicy::default()
+        }
+    }
+
     /// Refuses a plan beyond the limit.
     ///
     /// # Errors

@@ -62,6 +62,11 @@ impl Progress {
         self.latest.done
     }
 
+    /// Why nothing more is trained under the terms of the sweep, if so.
+    pub(crate) fn held_back(&self) -> Option<&str> {
+        self.latest.held_back.as_deref()
+    }
+
     /// Runs that ended without being finished.
     pub(crate) fn failed(&self) -> u32 {
         let counts = self.latest.counts.unwrap_or_default();

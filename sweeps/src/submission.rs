@@ -1,4 +1,4 @@
-//! A grid as it is handed to a coordinator.
+//! A grid as it is handed to a coordinator, and its terms as they are changed.
 
 use sweep_proto::{client::Control, convert, v1};
 use sweep_spec::grid::GridRun;
@@ -13,6 +13,7 @@ pub(crate) async fn submit(
     control: &mut Control,
     prepared: &Prepared,
     supersede: bool,
+    policy: v1::SweepPolicy,
 ) -> Result<v1::SubmitSweepReply, Failure> {
     let name = &prepared.recipe.name;
     let header = v1::SweepHeader {
@@ -22,6 +23,7 @@ pub(crate) async fn submit(
         // A grid has at most 10,000 runs.
         runs: u32::try_from(prepared.grid.runs.len()).unwrap_or(u32::MAX),
         supersede,
+        policy: Some(policy),
     };
     let mut parts = Vec::with_capacity(prepared.grid.runs.len() + 1);
     parts.push(part(v1::submit_sweep_request::Part::Header(header)));
@@ -34,6 +36,19 @@ pub(crate) async fn submit(
     );
     let reply = control.submit_sweep(tokio_stream::iter(parts)).await.map_err(refused)?;
     Ok(reply.into_inner())
+}
+
+/// Changes the terms of a sweep.
+///
+/// # Errors
+/// What the coordinator refuses, with its exit code.
+pub(crate) async fn update(
+    control: &mut Control,
+    sweep: &str,
+    change: v1::UpdateSweepRequest,
+) -> Result<v1::UpdateSweepReply, Failure> {
+    let request = v1::UpdateSweepRequest { sweep: sweep.to_owned(), ..change };
+    Ok(control.update_sweep(request).await.map_err(refused)?.into_inner())
 }
 
 fn part(part: v1::submit_sweep_request::Part) -> v1::SubmitSweepRequest {

@@ -14,7 +14,7 @@ use clap::Args;
 use sweep_spec::shape::{LmShape, Mlp};
 use sweep_train::{BenchReport, DeviceId};
 
-use crate::{child, cores, trainer::chain};
+use crate::{cores, launch, trainer::chain};
 
 /// Arguments of the bench.
 #[derive(Clone, Debug, Args)]
@@ -119,18 +119,18 @@ impl BenchArgs {
         );
         let program: PathBuf = std::env::current_exe()?;
         let mut command = Command::new(program);
-        command.arg(child::BENCH).arg("--shape").arg(text).arg("--device").arg(&self.device);
+        command.arg(launch::BENCH).arg("--shape").arg(text).arg("--device").arg(&self.device);
         command.arg("--steps").arg(self.steps.to_string());
         command.arg("--threads").arg(self.threads().to_string());
         if self.json {
             command.arg("--json");
         }
-        child::set_environment(&mut command);
+        launch::set_environment(&mut command);
         let status = command.status()?;
         if let Some(code) = status.code() {
             return Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)));
         }
-        let _ = writeln!(io::stderr(), "error: the bench {}", child::describe(status));
+        let _ = writeln!(io::stderr(), "error: the bench {}", launch::describe(status));
         Ok(ExitCode::FAILURE)
     }
 

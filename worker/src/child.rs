@@ -13,32 +13,21 @@ use std::{
     ffi::OsString,
     io::{self, Write},
     panic::{self, AssertUnwindSafe},
-    path::{Path, PathBuf},
-    process::{ExitCode, ExitStatus, Stdio},
+    path::PathBuf,
+    process::ExitCode,
     sync::Mutex,
 };
 
 use clap::{Parser, Subcommand};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sweep_train::{CanaryReport, DeviceId, DeviceInfo};
 
 use crate::{
     bench::BenchArgs,
+    launch::{BENCH, CANARY, CanaryAnswer, INVENTORY, InventoryAnswer, Listed, TRAINER},
     pipe,
     trainer::{self, TrainerArgs, chain},
 };
-
-/// Hidden subcommand of a trainer.
-const TRAINER: &str = "__trainer";
-/// Hidden subcommand of an inventory.
-const INVENTORY: &str = "__inventory";
-/// Hidden subcommand of a canary.
-const CANARY: &str = "__canary";
-/// Hidden subcommand of a bench that measures.
-pub(crate) const BENCH: &str = "__bench";
-
-/// Where CubeCL, under Burn's GPU backends, looks for its configuration.
-const KERNEL_CONFIG: &str = "cubecl.toml";
 
 #[derive(Parser)]
 #[command(disable_help_subcommand = true)]
@@ -72,20 +61,6 @@ enum Child {
     Bench(BenchArgs),
 }
 
-/// What an inventory child answers.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum InventoryAnswer {
-    Devices(Vec<DeviceInfo>),
-    Failed(String),
-}
-
-/// What a canary child answers; losses stay out, since JSON has no NaN.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum CanaryAnswer {
-    Passed(String),
-    Refused(String),
-}
-
 /// Runs a child when the arguments name one; `None` when they are those of an ordinary command.
 /// Every binary that starts a daemon calls this first.
 #[must_use]
@@ -116,7 +91,9 @@ fn run(child: Child) -> ExitCode {
             keep_panic_messages();
             let listed = panic::catch_unwind(AssertUnwindSafe(|| sweep_train::inventory(&backend)));
             answer(&match listed {
-                Ok(Ok(devices)) => InventoryAnswer::Devices(devices),
+                Ok(Ok(devices)) => {
+                    InventoryAnswer::Devices(devices.into_iter().map(Into::into).collect())
+                }
                 Ok(Err(error)) => InventoryAnswer::Failed(chain(&error)),
                 Err(_) => InventoryAnswer::Failed(format!("driver panicked: {}", last_panic())),
             })
@@ -130,6 +107,13 @@ fn run(child: Child) -> ExitCode {
                 Err(reason) => CanaryAnswer::Refused(reason),
             })
         }
+    }
+}
+
+impl From<DeviceInfo> for Listed {
+    fn from(device: DeviceInfo) -> Self {
+        let DeviceInfo { id, backend, name, memory_bytes, software } = device;
+        Self { id: id.0, backend, name, memory_bytes, software }
     }
 }
 
@@ -180,101 +164,6 @@ pub(crate) fn last_panic() -> String {
     message.unwrap_or_else(|| "no message".to_owned())
 }
 
-/// Which child to start.
-#[derive(Clone, Debug)]
-pub(crate) enum Purpose {
-    Trainer { device: DeviceId, cache: PathBuf },
-    Inventory { backend: String },
-    Canary { device: DeviceId },
-}
-
-/// How children are started.
-#[derive(Clone, Debug)]
-pub(crate) struct Launch {
-    /// Our own executable.
-    pub(crate) program: PathBuf,
-    /// Folder with the kernel caches; written by [`Launch::prepare`].
-    pub(crate) kernels: PathBuf,
-}
-
-impl Launch {
-    /// Makes the folder for kernel caches. CubeCL takes its place from a file in the working folder
-    /// only, and would else write below whatever folder the daemon was started in.
-    pub(crate) fn prepare(&self) -> io::Result<()> {
-        std::fs::create_dir_all(&self.kernels)?;
-        let folder = serde_json::to_string(&self.kernels.to_string_lossy())?;
-        let text = format!("[environment]\npath = {{ directory = {folder} }}\n");
-        std::fs::write(self.kernels.join(KERNEL_CONFIG), text)
-    }
-
-    /// The command of a child with its environment, not yet started.
-    pub(crate) fn command(&self, purpose: &Purpose) -> tokio::process::Command {
-        let mut command = std::process::Command::new(&self.program);
-        match purpose {
-            Purpose::Trainer { device, cache } => {
-                command.arg(TRAINER).arg("--device").arg(&device.0);
-                command.arg("--cache").arg(cache).arg("--kernels").arg(&self.kernels);
-            }
-            Purpose::Inventory { backend } => {
-                command.arg(INVENTORY).arg("--backend").arg(backend);
-                command.current_dir(&self.kernels);
-            }
-            Purpose::Canary { device } => {
-                command.arg(CANARY).arg("--device").arg(&device.0);
-                command.current_dir(&self.kernels);
-            }
-        }
-        set_environment(&mut command);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A Ctrl-C in the terminal goes to its whole foreground group; the daemon decides what it
-        // means for its trainers.
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut command = tokio::process::Command::from(command);
-        command.kill_on_drop(true);
-        command
-    }
-}
-
-/// What Burn reads once per process: its internal default device, so that no second client of a
-/// GPU is opened behind our back, and the threads of one operation. That is one: threads share the
-/// parts of a batch instead, which leaves every sum in its order.
-pub(crate) fn set_environment(command: &mut std::process::Command) {
-    command.env("BURN_DEVICE", "flex").env("RAYON_NUM_THREADS", "1");
-}
-
-/// How a child ended, in words.
-pub(crate) fn describe(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exited with code {code}"),
-        (None, Some(9)) => {
-            "was killed with SIGKILL, perhaps by the system for lack of memory".to_owned()
-        }
-        (None, Some(signal)) => format!("crashed with signal {}", signal_name(signal)),
-        (None, None) => "ended".to_owned(),
-    }
-}
-
-fn signal_name(signal: i32) -> String {
-    let name = match signal {
-        4 => "SIGILL",
-        5 => "SIGTRAP",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        15 => "SIGTERM",
-        _ => return signal.to_string(),
-    };
-    name.to_owned()
-}
-
-/// The folder for kernel caches inside a cache folder.
-pub(crate) fn kernels_folder(cache: &Path) -> PathBuf {
-    cache.join("kernels")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,28 +178,5 @@ mod tests {
     #[test]
     fn a_child_with_bad_arguments_is_still_a_child() {
         assert!(route(["worker", TRAINER, "--dance"].map(OsString::from)).is_some());
-    }
-
-    #[test]
-    fn children_get_their_environment_and_the_kernel_cache() {
-        let home = tempfile::tempdir().unwrap();
-        let launch = Launch { program: "worker".into(), kernels: kernels_folder(home.path()) };
-        launch.prepare().unwrap();
-        let text = std::fs::read_to_string(launch.kernels.join(KERNEL_CONFIG)).unwrap();
-        assert!(text.contains("directory"), "{text}");
-        let command =
-            launch.command(&Purpose::Canary { device: DeviceId("vulkan:0000:01:00.0".into()) });
-        let environment: Vec<_> = command.as_std().get_envs().collect();
-        assert!(environment.contains(&("BURN_DEVICE".as_ref(), Some("flex".as_ref()))));
-        assert!(environment.contains(&("RAYON_NUM_THREADS".as_ref(), Some("1".as_ref()))));
-        assert_eq!(command.as_std().get_current_dir(), Some(launch.kernels.as_path()));
-    }
-
-    #[test]
-    fn signals_have_names() {
-        use std::os::unix::process::ExitStatusExt;
-        assert_eq!(describe(ExitStatus::from_raw(11)), "crashed with signal SIGSEGV");
-        assert_eq!(describe(ExitStatus::from_raw(3 << 8)), "exited with code 3");
-        assert!(describe(ExitStatus::from_raw(9)).contains("memory"));
     }
 }

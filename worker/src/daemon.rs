@@ -3,7 +3,6 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use sweep_spec::attempt::Device;
-use sweep_train::DeviceInfo;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -11,13 +10,13 @@ use tokio::{
 };
 
 use crate::{
-    child::{self, Launch, Purpose},
     clock,
     config::{Config, ConfigError},
     cores,
     drain::{Ended, Shutdown},
     fake::FakeScript,
     inventory::{self, Inventory, Refusal},
+    launch::{self, Launch, Listed, Purpose},
     link::{self, LinkEnd, Shared},
     slot::{Slot, SlotEvent, SlotLimits},
     spool::{SPOOL_BYTES_MAX, Spool, SpoolError},
@@ -144,7 +143,7 @@ pub async fn run(
 pub(crate) fn launch(cache: &Path) -> Result<Launch, WorkerError> {
     let failed = |source| WorkerError::Cache { folder: cache.display().to_string(), source };
     // Children run in folders of their own, so their paths must not depend on ours.
-    let kernels = child::kernels_folder(&std::path::absolute(cache).map_err(failed)?);
+    let kernels = launch::kernels_folder(&std::path::absolute(cache).map_err(failed)?);
     let program = std::env::current_exe().map_err(failed)?;
     let launch = Launch { program, kernels };
     launch.prepare().map_err(failed)?;
@@ -171,9 +170,9 @@ async fn devices(config: &Config, launch: &Launch) -> Result<Inventory, WorkerEr
         .map_err(WorkerError::NoDevice)
 }
 
-fn scripted_device() -> DeviceInfo {
-    DeviceInfo {
-        id: sweep_train::DeviceId("cpu".to_owned()),
+fn scripted_device() -> Listed {
+    Listed {
+        id: "cpu".to_owned(),
         backend: "cpu".to_owned(),
         name: "script".to_owned(),
         memory_bytes: None,
@@ -184,7 +183,7 @@ fn scripted_device() -> DeviceInfo {
 /// What the coordinator is told: devices in use, and refused ones with the reason.
 fn known_devices(inventory: &Inventory) -> Vec<Device> {
     let used = inventory.devices.iter().map(|device| Device {
-        id: device.id.0.clone(),
+        id: device.id.clone(),
         name: device.name.clone(),
         backend: device.backend.clone(),
         memory_bytes: device.memory_bytes,
@@ -206,7 +205,7 @@ fn known_devices(inventory: &Inventory) -> Vec<Device> {
 fn plan(
     config: &Config,
     launch: &Launch,
-    devices: &[DeviceInfo],
+    devices: &[Listed],
 ) -> Result<Vec<(String, TrainerSource)>, WorkerError> {
     let cores = cores::available();
     let mut slots = Vec::new();
@@ -215,7 +214,7 @@ fn plan(
         source,
     })?;
     for device in devices {
-        let gpu = !device.id.is_cpu();
+        let gpu = !device.is_cpu();
         let by_default = if gpu { 1 } else { u32::try_from(cores).unwrap_or(1) };
         let count = config.slots.unwrap_or(by_default.min(crate::config::SLOTS_MAX));
         for _ in 0..count {
@@ -227,9 +226,9 @@ fn plan(
                     gpu,
                 },
             };
-            slots.push((device.id.0.clone(), source));
+            slots.push((device.id.clone(), source));
         }
-        tracing::info!("{count} slot(s) on {} ({})", device.id.0, device.name);
+        tracing::info!("{count} slot(s) on {} ({})", device.id, device.name);
     }
     Ok(slots)
 }
@@ -264,16 +263,13 @@ async fn supervise(
     let mut caller_gone = false;
     loop {
         tokio::select! {
+            // In a fixed order, so that a simulated worker can be played again; news of the slots
+            // last, since only they can come without end.
+            biased;
             end = &mut link => return Err(match end {
                 LinkEnd::Refused(reason) => WorkerError::Refused(reason),
                 LinkEnd::Unreachable(reason) => WorkerError::Unreachable(reason),
             }),
-            event = events.recv() => {
-                let Some(event) = event else {
-                    return Err(WorkerError::NoDevice(unusable(shared)));
-                };
-                take(shared, event);
-            }
             _ = tick.tick() => {
                 shared.lock().spool.tick(clock::now());
                 shared.spooled.notify_one();
@@ -282,6 +278,12 @@ async fn supervise(
                 caller_gone = changed.is_err();
                 asked = *shutdown.borrow_and_update();
                 heed(shared, asked);
+            }
+            event = events.recv() => {
+                let Some(event) = event else {
+                    return Err(WorkerError::NoDevice(unusable(shared)));
+                };
+                take(shared, event);
             }
         }
         if asked == Shutdown::Now {
@@ -351,6 +353,7 @@ async fn flush(shared: &Shared, link: &mut (impl Future<Output = LinkEnd> + Unpi
     };
     let all = async {
         tokio::select! {
+            biased;
             () = empty => {}
             _ = link => {}
         }

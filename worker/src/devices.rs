@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use crate::{
     args::DevicesArgs,
-    child::Launch,
     daemon::WorkerError,
     inventory::{self, Refusal},
+    launch::{Launch, Listed},
 };
 
 #[derive(Serialize)]
 struct Listing<'a> {
-    devices: &'a [sweep_train::DeviceInfo],
+    devices: &'a [Listed],
     refused: &'a [Refusal],
 }
 
@@ -40,7 +40,7 @@ pub(crate) async fn list(args: &DevicesArgs, launch: &Launch) -> Result<(), Work
 
 fn table(out: &mut impl Write, found: &inventory::Inventory) -> io::Result<()> {
     for device in &found.devices {
-        write!(out, "{}  {}", device.id.0, device.name)?;
+        write!(out, "{}  {}", device.id, device.name)?;
         if let Some(bytes) = device.memory_bytes {
             write!(out, "  {} MiB", bytes >> 20)?;
         }

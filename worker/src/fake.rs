@@ -17,11 +17,10 @@ use std::{
 };
 
 use sweep_spec::{
-    attempt::FailureCause,
+    attempt::{Ending, FailureCause},
     metric::{Metric, Point},
     run::RunConfig,
 };
-use sweep_train::Outcome;
 use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
 
 use crate::{
@@ -39,6 +38,8 @@ pub struct FakeScript {
     pub refusals: Arc<Mutex<VecDeque<String>>>,
     /// Time of a step.
     pub step: Duration,
+    /// A checkpoint after so many steps each; 0 makes only the last one.
+    pub checkpoint_steps: u64,
 }
 
 /// What one run does.
@@ -158,23 +159,25 @@ impl Play {
                 }
                 FakeRun::Diverge(after) if done > after => {
                     self.points(done, &[(Metric::TrainLoss, f64::NAN)]).await;
-                    return self.end(Outcome::Diverged { step: done }).await;
+                    return self.end(Ending::Diverged { step: done }).await;
                 }
                 _ => {}
             }
             self.points(done, &[(Metric::TrainLoss, loss(config, done))]).await;
             self.say(FromTrainer::Progress { step: done, tokens_per_second: 1e6 }).await;
-            if order.run.forks.contains(&done) {
+            let every = self.script.checkpoint_steps;
+            let kept = every > 0 && done % every == 0 && done < config.steps;
+            if kept || order.run.forks.contains(&done) {
                 self.checkpoint(&order.checkpoints, done).await;
             }
             if self.stop.load(Ordering::SeqCst) {
                 self.checkpoint(&order.checkpoints, done).await;
-                return self.end(Outcome::Stopped { step: done }).await;
+                return self.end(Ending::Stopped { step: done }).await;
             }
         }
         self.points(config.steps, &[(Metric::ValidationLoss, loss(config, config.steps))]).await;
         self.checkpoint(&order.checkpoints, config.steps).await;
-        self.end(Outcome::Finished { step: config.steps }).await
+        self.end(Ending::Finished { step: config.steps }).await
     }
 
     async fn points(&self, step: u64, values: &[(Metric, f64)]) {
@@ -191,8 +194,8 @@ impl Play {
         }
     }
 
-    async fn end(&self, outcome: Outcome) -> After {
-        self.say(FromTrainer::Ended { outcome, memory: Memory::default() }).await;
+    async fn end(&self, ending: Ending) -> After {
+        self.say(FromTrainer::Ended { ending, memory: Memory::default() }).await;
         After::Alive
     }
 }
@@ -203,7 +206,7 @@ fn front<T>(queue: &Mutex<VecDeque<T>>) -> Option<T> {
 
 /// The law, reached along the run.
 #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
-fn loss(config: &RunConfig, step: u64) -> f64 {
+pub(crate) fn loss(config: &RunConfig, step: u64) -> f64 {
     let tokens = (step * config.tokens_per_step()) as f64;
     let parameters = config.parameters().total as f64;
     1.7 + 8.0 * parameters.powf(-0.3) + 20.0 * tokens.powf(-0.3)

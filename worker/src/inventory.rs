@@ -7,12 +7,11 @@
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use sweep_train::DeviceInfo;
 use tokio::{io::AsyncReadExt, time::timeout};
 
 use crate::{
-    child::{self, CanaryAnswer, InventoryAnswer, Launch, Purpose},
     frame,
+    launch::{self, CanaryAnswer, InventoryAnswer, Launch, Listed, Purpose},
 };
 
 /// A broken driver hangs; a whole one lists its devices in a second or two.
@@ -86,7 +85,7 @@ impl DeviceChoice {
 #[derive(Clone, Debug)]
 pub(crate) struct Inventory {
     /// Devices to train on; their canary passed. The CPU is among them only when it is chosen.
-    pub(crate) devices: Vec<DeviceInfo>,
+    pub(crate) devices: Vec<Listed>,
     /// Devices left out.
     pub(crate) refused: Vec<Refusal>,
 }
@@ -149,14 +148,14 @@ impl Inventory {
         &mut self,
         launch: &Launch,
         choice: &DeviceChoice,
-        devices: Vec<DeviceInfo>,
+        devices: Vec<Listed>,
         offer_software: bool,
     ) {
         for device in devices {
-            if matches!(choice, DeviceChoice::Device(id) if *id != device.id.0) {
+            if matches!(choice, DeviceChoice::Device(id) if *id != device.id) {
                 continue;
             }
-            let label = format!("{} {}", device.id.0, device.name);
+            let label = format!("{} {}", device.id, device.name);
             if device.software && !offer_software {
                 self.refuse(&label, "software driver");
                 continue;
@@ -176,7 +175,7 @@ impl Inventory {
     }
 }
 
-async fn list(launch: &Launch, backend: &str) -> Result<Vec<DeviceInfo>, String> {
+async fn list(launch: &Launch, backend: &str) -> Result<Vec<Listed>, String> {
     let purpose = Purpose::Inventory { backend: backend.to_owned() };
     match ask::<InventoryAnswer>(launch, &purpose, INVENTORY_MAX).await? {
         InventoryAnswer::Devices(devices) => Ok(devices),
@@ -221,7 +220,7 @@ async fn ask_command<A: DeserializeOwned>(
         Ok(Ok(Some(payload))) => serde_json::from_slice(&payload)
             .map_err(|error| format!("the answer is of another version: {error}")),
         Ok(Ok(None)) => Err(match status {
-            Ok(Ok(status)) => format!("driver {}", child::describe(status)),
+            Ok(Ok(status)) => format!("driver {}", launch::describe(status)),
             _ => "driver closed its pipe and hung".to_owned(),
         }),
         Ok(Err(error)) => Err(format!("the answer is broken: {error}")),

@@ -3,20 +3,30 @@
 //! The daemon keeps the link to the coordinator, spools points, guards slots, starts and reaps
 //! trainer children. Burn is linked into the executable, but the daemon process never enters it:
 //! only the children and `bench` call the trainer, in processes of their own. A worker dials out
-//! and knows nothing of other workers.
+//! and knows nothing of other workers. Without the feature `train` only the daemon is built, with
+//! scripted trainers, so that it is tested without compiling Burn.
 //!
 //! ```text
 //! coordinator <-> link <-> supervisor <-> slot <-> tether <-pipe-> trainer child
 //!                  \-- spool --/
 //! ```
 
+#![cfg_attr(
+    not(feature = "train"),
+    expect(dead_code, reason = "some of it is only called by the commands around the daemon")
+)]
+
+#[cfg(feature = "train")]
 pub mod args;
+#[cfg(feature = "train")]
 mod bench;
+#[cfg(feature = "train")]
 pub mod child;
 mod clock;
 pub mod config;
 mod cores;
 mod daemon;
+#[cfg(feature = "train")]
 mod devices;
 pub mod drain;
 mod fake;
@@ -24,17 +34,24 @@ mod fake;
 mod fixtures;
 mod frame;
 mod inventory;
+mod launch;
 mod link;
 mod pipe;
+#[cfg(feature = "train")]
 pub mod sample;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod slot;
 mod spool;
 mod state;
 mod supervisor;
 mod tether;
+#[cfg(feature = "train")]
 mod trainer;
 
+#[cfg(feature = "train")]
 pub use args::WorkerArgs;
+#[cfg(feature = "train")]
 pub use bench::BenchArgs;
 pub use config::{Config, ConfigError};
 pub use daemon::{WorkerError, run};

@@ -81,12 +81,17 @@ pub enum AccessSource {
     },
     /// Given by the program that runs the worker.
     Given(Access),
+    /// A simulated network.
+    #[cfg(feature = "simulation")]
+    Simulated(crate::simulation::Network),
 }
 
 impl AccessSource {
     fn read(&self) -> Result<Access, AccessError> {
         match self {
             Self::Given(access) => Ok(access.clone()),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(network) => Ok(network.access.clone()),
             Self::File { path, address } => {
                 let mut access = Access::read(path)?;
                 if let Some(address) = address {
@@ -94,6 +99,14 @@ impl AccessSource {
                 }
                 Ok(access)
             }
+        }
+    }
+
+    async fn dial(&self, access: &Access) -> Result<Connection, ConnectError> {
+        match self {
+            #[cfg(feature = "simulation")]
+            Self::Simulated(network) => network.dial().await,
+            _ => Connection::open(access).await,
         }
     }
 }
@@ -165,6 +178,7 @@ async fn connect(shared: &Shared, access: &AccessSource, joined: &mut bool) -> B
             let mut second = work.clone();
             // Both halves live exactly as long as the connection.
             tokio::select! {
+                biased;
                 broken = session(shared, &mut work, &limits) => broken,
                 broken = upload(shared, &mut second, &limits) => broken,
             }
@@ -190,13 +204,13 @@ impl From<&v1::JoinReply> for Limits {
     }
 }
 
-async fn join(shared: &Shared, access: &AccessSource) -> Result<(Work, v1::JoinReply), Broken> {
-    let access = access.read().map_err(|error| match error {
+async fn join(shared: &Shared, source: &AccessSource) -> Result<(Work, v1::JoinReply), Broken> {
+    let access = source.read().map_err(|error| match error {
         // Written when the coordinator starts, which may be later.
         AccessError::Read { .. } => Broken::Lost(error.to_string()),
         AccessError::Format { .. } => Broken::Refused(error.to_string()),
     })?;
-    let connection = timeout(CALL_MAX, Connection::open(&access))
+    let connection = timeout(CALL_MAX, source.dial(&access))
         .await
         .map_err(|_| Broken::Lost(format!("{} does not answer", access.address)))?
         .map_err(|error| match error {
@@ -268,6 +282,8 @@ async fn session(shared: &Shared, work: &mut Work, limits: &Limits) -> Broken {
             return Broken::Lost(format!("no heartbeat was acknowledged for {seconds} s"));
         }
         tokio::select! {
+            // In a fixed order, so that a simulated session can be played again.
+            biased;
             directive = directives.message() => match directive {
                 Ok(Some(directive)) => {
                     if let Err(broken) = beats.take(shared, directive) {
@@ -353,12 +369,18 @@ impl Beats {
 
 /// Sends what the spool holds, until the connection breaks.
 async fn upload(shared: &Shared, work: &mut Work, limits: &Limits) -> Broken {
-    let mut sender = Sender { points: None, sent: BTreeMap::new() };
+    let mut sender = Sender {
+        points: None,
+        sent: BTreeMap::new(),
+        #[cfg(feature = "simulation")]
+        offsets: BTreeMap::new(),
+    };
     loop {
         if let Err(broken) = sender.send_all(shared, work, limits).await {
             return broken;
         }
         let ack = tokio::select! {
+            biased;
             ack = sender.next_ack() => ack,
             () = shared.spooled.notified() => continue,
             () = sleep(BATCH_AGE_MAX) => continue,
@@ -380,6 +402,9 @@ struct Sender {
     points: Option<(mpsc::Sender<v1::PointBatch>, Streaming<v1::PointAck>)>,
     /// Batches on their way: the first and the last number that is not acknowledged.
     sent: BTreeMap<AttemptKey, (u64, u64)>,
+    /// What a deliberate fault takes off the sequence numbers of this connection.
+    #[cfg(feature = "simulation")]
+    offsets: BTreeMap<AttemptKey, u64>,
 }
 
 impl Sender {
@@ -407,13 +432,21 @@ impl Sender {
                 };
                 match entry {
                     Entry::Points { seq, resume_step, points } => {
+                        #[cfg(feature = "simulation")]
+                        let wire_seq = crate::simulation::wire_seq(&mut self.offsets, &key, seq);
+                        #[cfg(not(feature = "simulation"))]
+                        let wire_seq = seq;
                         if self.in_flight() >= limits.in_flight_max {
                             break;
                         }
                         let points: Vec<Point> = points.iter().map(Into::into).collect();
                         let series = convert::series(&points);
-                        let batch =
-                            v1::PointBatch { key: Some((&key).into()), seq, resume_step, series };
+                        let batch = v1::PointBatch {
+                            key: Some((&key).into()),
+                            seq: wire_seq,
+                            resume_step,
+                            series,
+                        };
                         self.send_batch(work, batch).await?;
                         self.sent.entry(key.clone()).or_insert((seq, seq)).1 = seq;
                     }

@@ -8,7 +8,7 @@ use std::{io, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sweep_spec::{
-    attempt::FailureCause,
+    attempt::{Ending, FailureCause},
     metric::{Metric, Point},
     run::Run,
 };
@@ -56,8 +56,8 @@ pub(crate) enum FromTrainer {
     Progress { step: u64, tokens_per_second: f64 },
     /// A checkpoint is whole on disk.
     Checkpoint(CheckpointNote),
-    /// The run ended; the trainer is idle again.
-    Ended { outcome: sweep_train::Outcome, memory: Memory },
+    /// The run ended without a failure; the trainer is idle again.
+    Ended { ending: Ending, memory: Memory },
     /// The run failed; the trainer exits.
     Failed { cause: FailureCause, message: String },
 }
@@ -113,7 +113,54 @@ pub(crate) fn receive(input: &mut impl io::Read) -> Result<Option<ToTrainer>, Fr
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Messages of each kind, as they go over the pipe.
+    fn messages() -> Vec<String> {
+        let order = TrainOrder {
+            run: crate::fixtures::run(3, 1),
+            checkpoints: "c".into(),
+            trunk: Some("t".into()),
+            checkpoint_seconds: 5.0,
+        };
+        let note = CheckpointNote { step: 3, path: "c/step-3".into(), hash: "0".into() };
+        let point = PackedPoint(Metric::TrainLoss, 3, 1.5_f64.to_bits());
+        let back = [
+            FromTrainer::Points(vec![point]),
+            FromTrainer::Checkpoint(note),
+            FromTrainer::Ended { ending: Ending::Finished { step: 3 }, memory: Memory::default() },
+        ];
+        let there = [ToTrainer::Train(Box::new(order)), ToTrainer::Stop];
+        back.iter().map(text).chain(there.iter().map(text)).collect()
+    }
+
+    fn text<T: Serialize>(message: &T) -> String {
+        serde_json::to_string(message).unwrap()
+    }
+
+    proptest! {
+        /// A message with bytes changed is another message or an error, never a panic; and a
+        /// frame of anything is read to its end.
+        #[test]
+        fn messages_of_anything_are_read(
+            which in any::<prop::sample::Index>(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            noise in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let mut text = messages().swap_remove(which.index(5)).into_bytes();
+            for (place, byte) in changes {
+                let place = place.index(text.len());
+                text[place] = byte;
+            }
+            let _ = serde_json::from_slice::<FromTrainer>(&text);
+            let record = frame::encode(&text).unwrap();
+            let _ = receive(&mut record.as_slice());
+            let mut input = noise.as_slice();
+            while let Ok(Some(_)) = receive(&mut input) {}
+        }
+    }
 
     #[test]
     fn every_class_of_value_survives_the_pipe() {

@@ -143,6 +143,7 @@ impl Slot {
         let mut failures = VecDeque::new();
         loop {
             let started = tokio::select! {
+                biased;
                 started = start(&self.source, &self.limits) => started,
                 () = closed(&mut self.orders) => return,
             };
@@ -196,6 +197,7 @@ impl Slot {
         for _ in 0..RUNS_MAX {
             self.tell(SlotNews::Ready { canary: canary.to_owned() }).await;
             let order = tokio::select! {
+                biased;
                 order = next_train(&mut self.orders) => order,
                 heard = trainer.next() => {
                     tracing::warn!(slot = self.index, "the idle trainer is lost: {heard:?}");
@@ -233,10 +235,8 @@ impl Slot {
         loop {
             let now = clock::now();
             tokio::select! {
-                heard = trainer.next() => match self.hear(heard, &mut watch).await {
-                    Some(end) => return end,
-                    None => continue,
-                },
+                // Orders first: a trainer that never falls silent must still hear a stop.
+                biased;
                 order = self.orders.recv() => match order {
                     Some(SlotOrder::Stop) => {
                         watch.stop(now);
@@ -261,6 +261,10 @@ impl Slot {
                         trainer.kill().await;
                         return RunEnd::closed();
                     }
+                },
+                heard = trainer.next() => match self.hear(heard, &mut watch).await {
+                    Some(end) => return end,
+                    None => continue,
                 },
                 () = sleep(watch.deadline.saturating_duration_since(now)) => {
                     trainer.kill().await;
@@ -288,12 +292,7 @@ impl Slot {
                 self.tell(SlotNews::Progress { step, tokens_per_second }).await;
             }
             FromTrainer::Checkpoint(note) => self.tell(SlotNews::Checkpoint(note)).await,
-            FromTrainer::Ended { outcome, memory } => {
-                let ending = match outcome {
-                    sweep_train::Outcome::Finished { step } => Ending::Finished { step },
-                    sweep_train::Outcome::Stopped { step } => Ending::Stopped { step },
-                    sweep_train::Outcome::Diverged { step } => Ending::Diverged { step },
-                };
+            FromTrainer::Ended { ending, memory } => {
                 return Some(RunEnd { ending, memory, keep: true, closed: false });
             }
             FromTrainer::Failed { cause, message } => return Some(RunEnd::failed(cause, message)),

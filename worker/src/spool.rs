@@ -12,6 +12,8 @@
 //! behind the last checkpoint, from which the run repeats them. Checkpoints and ends are synced to
 //! the disk, points are not. The spool knows no network and no clock.
 
+mod places;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
@@ -28,6 +30,7 @@ use sweep_spec::{
     metric::Origin,
 };
 
+use self::places::{Counted, ReadAt, WriteAt};
 use crate::{
     frame::{self, FrameError},
     pipe::{CheckpointNote, PackedPoint},
@@ -234,6 +237,8 @@ impl Spool {
     /// Drops the batches up to this sequence number.
     pub(crate) fn acked_points(&mut self, key: &AttemptKey, seq: u64) {
         let Some(journal) = self.journals.get_mut(key) else { return };
+        #[cfg(feature = "simulation")]
+        journal.note_acked(seq);
         while journal.saved.front().is_some_and(|place| place.seq.is_some_and(|at| at <= seq)) {
             journal.saved.pop_front();
         }
@@ -507,6 +512,17 @@ impl Journal {
         Ok(serde_json::from_slice(&payload)?)
     }
 
+    /// Tells a simulation which points are held to be durable from now on.
+    #[cfg(feature = "simulation")]
+    fn note_acked(&self, seq: u64) {
+        for place in self.saved.iter().take_while(|place| place.seq.is_some_and(|at| at <= seq)) {
+            if let Ok(Entry::Points { points, .. }) = self.read(place) {
+                let points = points.iter().map(Into::into).collect();
+                crate::simulation::note_acked(self.key.clone(), points);
+            }
+        }
+    }
+
     /// Where the unacknowledged part starts.
     fn acked_bytes(&self) -> u64 {
         self.saved.front().map_or(self.length, |place| place.offset)
@@ -545,52 +561,6 @@ impl Journal {
 
 fn record(message: &impl Serialize) -> io::Result<Vec<u8>> {
     frame::encode(&serde_json::to_vec(message)?).map_err(io::Error::other)
-}
-
-/// A reader that counts, so that a loaded journal knows where its records start.
-struct Counted {
-    inner: File,
-    count: u64,
-}
-
-impl io::Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.count += read as u64;
-        Ok(read)
-    }
-}
-
-/// Reads a file from a place without moving its cursor.
-struct ReadAt<'a> {
-    file: &'a File,
-    offset: u64,
-}
-
-impl io::Read for ReadAt<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(buffer, self.offset)?;
-        self.offset += read as u64;
-        Ok(read)
-    }
-}
-
-/// Writes a file from a place without moving its cursor.
-struct WriteAt<'a> {
-    file: &'a File,
-    offset: u64,
-}
-
-impl io::Write for WriteAt<'_> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let written = self.file.write_at(buffer, self.offset)?;
-        self.offset += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -17,9 +17,9 @@ use tokio::{
 };
 
 use crate::{
-    child::{self, Launch, Purpose},
     fake::{Fake, FakeScript},
     frame::{self, FrameError},
+    launch::{self, Launch, Purpose},
     pipe::{FromTrainer, ToTrainer},
 };
 
@@ -163,7 +163,8 @@ impl ChildTrainer {
             None => {
                 let status = self.reap().await;
                 let fault = self.fault(status);
-                let mut how = status.map_or_else(|| "cannot be reaped".to_owned(), child::describe);
+                let mut how =
+                    status.map_or_else(|| "cannot be reaped".to_owned(), launch::describe);
                 if let Some(words) = self.last_words.lock().ok().and_then(|words| words.clone()) {
                     how = format!("{how}; its last words: {words}");
                 }
@@ -185,7 +186,7 @@ impl ChildTrainer {
         if let Err(error) = self.child.start_kill() {
             tracing::debug!("a trainer was gone before it was killed: {error}");
         }
-        self.reap().await.map_or_else(|| "cannot be reaped".to_owned(), child::describe)
+        self.reap().await.map_or_else(|| "cannot be reaped".to_owned(), launch::describe)
     }
 
     async fn close(mut self) {

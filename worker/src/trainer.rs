@@ -18,8 +18,12 @@ use std::{
 };
 
 use sweep_data::{DataError, Dataset};
-use sweep_spec::{attempt::FailureCause, data::DataSource, id::DataId};
-use sweep_train::{DeviceId, TrainError, TrainEvent, TrainRequest};
+use sweep_spec::{
+    attempt::{Ending, FailureCause},
+    data::DataSource,
+    id::DataId,
+};
+use sweep_train::{DeviceId, Outcome, TrainError, TrainEvent, TrainRequest};
 
 use crate::{
     child,
@@ -56,7 +60,7 @@ pub(crate) fn run(args: &TrainerArgs) -> ExitCode {
         let ended = panic::catch_unwind(AssertUnwindSafe(|| trainer.train(&order, &told)));
         let failure = match ended {
             Ok(Ok(outcome)) => {
-                say(&FromTrainer::Ended { outcome, memory: memory() });
+                say(&FromTrainer::Ended { ending: ending(outcome), memory: memory() });
                 continue;
             }
             Ok(Err(failure)) => failure,
@@ -95,7 +99,7 @@ struct OpenData {
 }
 
 impl Trainer<'_> {
-    fn train(&mut self, order: &TrainOrder, told: &Told) -> Result<sweep_train::Outcome, Failure> {
+    fn train(&mut self, order: &TrainOrder, told: &Told) -> Result<Outcome, Failure> {
         let run = &order.run;
         let device = &self.args.device;
         let dataset = Self::open(&mut self.data, &self.args.cache, order)?;
@@ -158,6 +162,14 @@ fn fault_of_training(error: &TrainError) -> FailureCause {
         | TrainError::Wordless
         | TrainError::NoCheckpoint { .. }
         | TrainError::Vocabulary { .. } => FailureCause::Configuration,
+    }
+}
+
+fn ending(outcome: Outcome) -> Ending {
+    match outcome {
+        Outcome::Finished { step } => Ending::Finished { step },
+        Outcome::Stopped { step } => Ending::Stopped { step },
+        Outcome::Diverged { step } => Ending::Diverged { step },
     }
 }
 

@@ -8,6 +8,7 @@ use sweep_spec::{
     grid::{Grid, GridRun},
     id::{RunId, SweepId},
     metric::Metric,
+    policy::Policy,
     run::RunRole,
     training::TRAINING_REVISION,
 };
@@ -20,7 +21,11 @@ use super::{
     STREAM_MESSAGES_MAX, Shared, Streamed, progress,
     rows::{CurveSink, RowSink, each_run},
 };
-use crate::{actor::store_status, clock::unix_ms, scheduler::WorkerView};
+use crate::{
+    actor::{PolicyChange, store_status},
+    clock::unix_ms,
+    scheduler::WorkerView,
+};
 
 /// Buckets of a downsampled curve at most: the reader's screen is the bottleneck.
 const BUCKETS_MAX: u32 = 1000;
@@ -53,6 +58,27 @@ impl ControlService {
             measured_seconds: states.iter().map(|count| count.measured_seconds).sum(),
             remaining_seconds,
         })
+    }
+
+    /// The ids of runs selected by name, all of them members of a sweep.
+    async fn members(&self, sweep: SweepId, runs: &[String]) -> Result<Vec<RunId>, Status> {
+        let mut ids = Vec::with_capacity(runs.len());
+        for run in runs {
+            ids.push(self.shared.store.find_run(run).await.map_err(store_status)?);
+        }
+        let of_sweep: std::collections::HashSet<RunId> = self
+            .shared
+            .actor
+            .view(move |scheduler, _| {
+                scheduler.members(&sweep).into_iter().map(|(run, _)| run.id.clone()).collect()
+            })
+            .await?;
+        match ids.iter().find(|id| !of_sweep.contains(id)) {
+            Some(other) => {
+                Err(Fault::NotFound.status(format!("run {other} is not part of the sweep")))
+            }
+            None => Ok(ids),
+        }
     }
 
     /// The ids of runs selected by name, and the sweep, where one was given.
@@ -102,9 +128,10 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<Streaming<v1::SubmitSweepRequest>>,
     ) -> Result<Response<v1::SubmitSweepReply>, Status> {
-        let (sweep, supersede) = receive_sweep(request.into_inner()).await?;
+        let (sweep, supersede, policy) = receive_sweep(request.into_inner()).await?;
         let sweep_id = sweep.id.to_string();
-        let (submitted, runs_superseded) = self.shared.actor.submit(sweep, supersede).await?;
+        let (submitted, runs_superseded) =
+            self.shared.actor.submit(sweep, supersede, policy).await?;
         let Submitted { runs_new, runs_finished, runs_known, runs_failed, .. } = submitted;
         Ok(Response::new(v1::SubmitSweepReply {
             sweep_id,
@@ -243,9 +270,28 @@ impl v1::control_server::Control for ControlService {
         request: Request<v1::CancelSweepRequest>,
     ) -> Result<Response<v1::CancelSweepReply>, Status> {
         let store = &self.shared.store;
-        let sweep = store.find_sweep(&request.into_inner().sweep).await.map_err(store_status)?;
-        let (runs_cancelled, runs_stopping) = self.shared.actor.cancel(sweep.id).await?;
+        let message = request.into_inner();
+        let sweep = store.find_sweep(&message.sweep).await.map_err(store_status)?;
+        let (runs_cancelled, runs_stopping) = if message.runs.is_empty() {
+            self.shared.actor.cancel(sweep.id).await?
+        } else {
+            let runs = self.members(sweep.id, &message.runs).await?;
+            self.shared.actor.drop_runs(runs).await?
+        };
         Ok(Response::new(v1::CancelSweepReply { runs_cancelled, runs_stopping }))
+    }
+
+    async fn update_sweep(
+        &self,
+        request: Request<v1::UpdateSweepRequest>,
+    ) -> Result<Response<v1::UpdateSweepReply>, Status> {
+        let message = request.into_inner();
+        let store = &self.shared.store;
+        let sweep = store.find_sweep(&message.sweep).await.map_err(store_status)?;
+        let v1::UpdateSweepRequest { paused, checks_held, priority, .. } = message;
+        let change = PolicyChange { paused, checks_held, priority };
+        let (policy, runs_stopping) = self.shared.actor.update(sweep.id, change).await?;
+        Ok(Response::new(v1::UpdateSweepReply { policy: Some((&policy).into()), runs_stopping }))
     }
 
     async fn retry_runs(
@@ -316,7 +362,7 @@ impl v1::control_server::Control for ControlService {
 /// Reads a sweep from its stream and checks that it is what its ids say.
 async fn receive_sweep(
     mut parts: Streaming<v1::SubmitSweepRequest>,
-) -> Result<(NewSweep, bool), Status> {
+) -> Result<(NewSweep, bool, Policy), Status> {
     use v1::submit_sweep_request::Part;
     let first = parts.message().await?.and_then(|message| message.part);
     let Some(Part::Header(header)) = first else {
@@ -329,6 +375,7 @@ async fn receive_sweep(
     if header.name.is_empty() || header.name.len() > 200 {
         return Err(convert::FieldError::new("header.name", "must have 1 to 200 bytes").into());
     }
+    let policy = convert::policy("header.policy", header.policy.as_ref())?;
     let expected = header.runs as usize;
     if expected == 0 || expected > SWEEP_RUNS_MAX {
         let message = format!("header.runs: {expected} is not 1 to {SWEEP_RUNS_MAX}");
@@ -366,7 +413,7 @@ async fn receive_sweep(
         })
         .collect();
     let sweep = NewSweep { id, name: header.name, recipe: header.recipe, runs, unix_ms: unix_ms() };
-    Ok((sweep, header.supersede))
+    Ok((sweep, header.supersede, policy))
 }
 
 /// A branch comes with its trunk: the scheduler would wait for ever for one that nobody trains.

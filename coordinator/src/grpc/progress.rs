@@ -149,6 +149,7 @@ fn snapshot(scheduler: &Scheduler, sweep: &SweepId) -> Snapshot {
         done: members.iter().all(|(run, _)| run.state.is_ended()),
         workers_online,
         slots,
+        held_back: scheduler.stuck(sweep),
     };
     let runs = members
         .into_iter()

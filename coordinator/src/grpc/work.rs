@@ -201,6 +201,7 @@ type Directives = mpsc::Sender<Result<v1::Directive, Status>>;
 async fn session(shared: Shared, mut beats: Streaming<v1::Heartbeat>, sender: Directives) {
     let mut open: Option<(String, u64)> = None;
     let result = tokio::select! {
+        biased;
         result = beat_loop(&shared, &mut beats, &sender, &mut open) => result,
         () = shared.going_down() => Err(Fault::Busy.status("the coordinator is going down")),
     };
@@ -290,6 +291,7 @@ async fn report(shared: Shared, mut batches: Streaming<v1::PointBatch>, acks: Ac
     let (pending, receiver) = mpsc::channel(UNACKNOWLEDGED_MAX as usize);
     let answering = tokio::spawn(acknowledge(receiver, acks.clone()));
     let result = tokio::select! {
+        biased;
         result = take_in(&shared, &mut batches, &pending) => result,
         () = shared.going_down() => Err(Fault::Busy.status("the coordinator is going down")),
     };

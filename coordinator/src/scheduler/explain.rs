@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sweep_spec::{attempt::RunState, id::RunId, run::RunRole};
+use sweep_spec::{attempt::RunState, id::RunId};
 
 use super::{Scheduler, state::RunEntry};
 
@@ -46,32 +46,26 @@ impl Scheduler {
             lines.push(format!("It waits {wait} s more after a failure."));
         }
         lines.extend(self.explain_fork(now, run));
-        let checks: Vec<usize> = run
-            .sweeps
-            .iter()
-            .filter(|(_, role)| *role == RunRole::Check)
-            .filter_map(|&(number, _)| {
-                let members = &self.sweeps[number].members;
-                let open = members
-                    .iter()
-                    .filter(|(other, role)| {
-                        *role == RunRole::Fit && !self.runs[*other].state.is_ended()
-                    })
-                    .count();
-                (open > 0).then_some(open)
-            })
-            .collect();
-        if let Some(open) = checks.first() {
-            lines.push(format!("It is a check run: {open} runs of the fit must end first."));
-        }
+        let terms = self.explain_terms(index);
+        let held_back = !terms.is_empty();
+        lines.extend(terms);
         if online == 0 {
             lines.push("No worker is online; hint: start one with `sweep worker`.".to_owned());
-        } else if let Some(ahead) = self.queue.iter().position(|&other| other == index) {
+        } else if !held_back
+            && let Some(ahead) = self.queue.iter().position(|other| other.index == index)
+        {
             let longer = self.queue[..ahead]
                 .iter()
-                .filter(|&&other| self.runs[other].state == RunState::Queued)
+                .filter(|other| self.runs[other.index].state == RunState::Queued)
                 .count();
-            lines.push(format!("Every slot is busy; {longer} longer runs are ahead of it."));
+            lines.push(format!("Every slot is busy; {longer} runs are ahead of it."));
+        }
+        for (worker, device, left) in self.bad_devices.list(now) {
+            lines.push(format!(
+                "Device {device} of worker {worker} takes no run for {} min more: three runs failed \
+                 there within ten minutes.",
+                left.as_secs() / 60 + 1
+            ));
         }
         if lines.is_empty() {
             lines.push("It waits for its turn.".to_owned());

@@ -12,7 +12,7 @@ use std::{
 
 use sweep_spec::{attempt::RunState, id::RunId};
 
-use super::{Action, LEASE, Scheduler, state::RunEntry};
+use super::{Action, LEASE, Scheduler, order::Speeds, state::RunEntry};
 
 /// Where a run stands with its trunk.
 pub(super) enum Fork<'a> {
@@ -58,19 +58,20 @@ impl Scheduler {
 
     /// Predicted seconds after each trunk: those of its longest branch that is still to be
     /// trained, by the index of the trunk.
-    pub(super) fn tails(&self, kind: Option<&str>) -> HashMap<usize, f64> {
+    pub(super) fn tails(&self, speeds: &mut Speeds, kind: Option<&str>) -> HashMap<usize, f64> {
         let mut tails: HashMap<usize, f64> = HashMap::new();
         for run in self.runs.iter().filter(|run| run.state == RunState::Queued) {
             let Some(edge) = &run.config.parent else { continue };
             let Some(&trunk) = self.index.get(&edge.run) else { continue };
             let tail = tails.entry(trunk).or_default();
-            *tail = tail.max(self.length(run, kind));
+            *tail = tail.max(speeds.length(self, run, kind));
         }
         tails
     }
 
     /// Ends the branches that wait for a checkpoint which their trunk will never make: with a trunk
-    /// that failed they fail, with one that diverged they diverge, since their path is its path.
+    /// that failed they fail, with one that was given up by itself they are given up, with one that
+    /// diverged they diverge, since their path is its path.
     pub(super) fn settle_branches(&mut self, actions: &mut Vec<Action>) {
         if !std::mem::take(&mut self.unsettled) {
             return;
@@ -85,6 +86,8 @@ impl Scheduler {
             let what = match trunk.state {
                 RunState::Failed => "failed",
                 RunState::Diverged => "diverged",
+                // With its sweep, a trunk is given up only where no branch of it is wanted.
+                RunState::Cancelled => "was given up",
                 _ => continue,
             };
             let why = trunk.reason.as_deref().unwrap_or("no reason is kept");
@@ -94,8 +97,8 @@ impl Scheduler {
         }
     }
 
-    /// The runs to retry with these: the trunk of a branch, without which it would fail again, and
-    /// the branches that failed with a trunk before they began.
+    /// The runs to retry with these: the trunk of a branch, without which it would end again, and
+    /// the branches that ended with a trunk before they began.
     pub(super) fn with_family(&self, runs: &[RunId]) -> Vec<RunId> {
         let mut all: Vec<RunId> = Vec::with_capacity(runs.len());
         let mut seen: BTreeSet<&RunId> = BTreeSet::new();
@@ -114,7 +117,8 @@ impl Scheduler {
         let chosen: BTreeSet<&RunId> = runs.iter().collect();
         for run in &self.runs {
             let Some(edge) = &run.config.parent else { continue };
-            if run.state == RunState::Failed && run.attempts == 0 && chosen.contains(&edge.run) {
+            let ended = matches!(run.state, RunState::Failed | RunState::Cancelled);
+            if ended && run.attempts == 0 && chosen.contains(&edge.run) {
                 add(&run.id);
             }
         }

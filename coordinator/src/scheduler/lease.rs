@@ -9,8 +9,7 @@ use sweep_spec::attempt::{AttemptKey, Ending, FailureCause, RunState};
 use sweep_store::{EndRow, Outcome};
 
 use super::{
-    Action, Beat, EndFacts, Ended, FAILURES_INFRASTRUCTURE_MAX, FAILURES_PROGRAM_MAX,
-    FAILURES_WITHOUT_CHECKPOINT_MAX, Held, Joined, LEASE, Scheduler, Verdict,
+    Action, Beat, EndFacts, Ended, Held, Joined, LEASE, Scheduler, Verdict, rules,
     state::{SlotEntry, WorkerEntry},
 };
 
@@ -36,8 +35,14 @@ impl Scheduler {
                 worker.slots.iter_mut().for_each(|slot| slot.ready = false);
             }
             for index in self.held_by(&id) {
-                self.end_attempt(now, index, EndFacts::Lost("its worker fell silent"), actions);
+                self.end_attempt(
+                    now,
+                    index,
+                    EndFacts::WorkerLost("its worker fell silent"),
+                    actions,
+                );
             }
+            self.count_kinds();
         }
     }
 
@@ -48,6 +53,7 @@ impl Scheduler {
         let mut entry = WorkerEntry::expected(now, incarnation);
         (entry.host, entry.devices, entry.slots) = (host, devices, slots);
         self.workers.insert(id.clone(), entry);
+        self.count_kinds();
         let mut kept = Vec::new();
         for one in held {
             let verdict = self.judge(&id, &one);
@@ -61,7 +67,7 @@ impl Scheduler {
         }
         for index in self.held_by(&id) {
             if !kept.contains(&index) {
-                let facts = EndFacts::Lost("its worker started anew without it");
+                let facts = EndFacts::WorkerLost("its worker started anew without it");
                 self.end_attempt(now, index, facts, actions);
             }
         }
@@ -110,6 +116,7 @@ impl Scheduler {
         worker.draining |= beat.draining;
         if !beat.devices.is_empty() {
             worker.devices.clone_from(&beat.devices);
+            self.count_kinds();
         }
         for running in &beat.running {
             if let Some(index) = self.live_index(&running.key)
@@ -117,6 +124,9 @@ impl Scheduler {
                 && live.worker == beat.worker
             {
                 live.step = running.step;
+                if running.step > 0 {
+                    live.first_step.get_or_insert(running.step);
+                }
                 live.tokens_per_second = running.tokens_per_second;
             }
         }
@@ -154,14 +164,6 @@ impl Scheduler {
         }
     }
 
-    /// Runs whose live attempt belongs to a worker.
-    pub(super) fn held_by(&self, worker: &str) -> Vec<usize> {
-        let held = |live: &super::Live| live.worker == worker;
-        (0..self.runs.len())
-            .filter(|&index| self.runs[index].live.as_ref().is_some_and(held))
-            .collect()
-    }
-
     /// Ends a live attempt and decides what becomes of its run.
     pub(super) fn end_attempt(
         &mut self,
@@ -170,10 +172,18 @@ impl Scheduler {
         facts: EndFacts,
         actions: &mut Vec<Action>,
     ) {
+        let worker = self.runs[index].live.as_ref().map(|live| live.worker.clone());
+        if let (EndFacts::WorkerLost(_), Some(worker)) = (&facts, worker) {
+            self.runs[index].lost_on.insert(worker);
+        }
+        if facts.blames_device() {
+            self.blame_device(now, index);
+        }
+        self.settle_account(now, index, facts.steps());
         self.release(index);
         let key =
             AttemptKey { run: self.runs[index].id.clone(), number: self.runs[index].attempts };
-        let stopping = self.runs[index].live.take().is_some_and(|live| live.stopping);
+        let stopping = self.set_live(index, None).is_some_and(|live| live.stopping);
         let mut row = end_row(key, facts);
         let (state, reason) = self.verdict_of(now, index, &row);
         if stopping && row.outcome == Outcome::Stopped && state == RunState::Cancelled {
@@ -222,17 +232,10 @@ impl Scheduler {
             let doubled = BACK_OFF * 2_u32.saturating_pow(total.saturating_sub(1).min(6));
             run.not_before = now + doubled.min(BACK_OFF_MAX);
         }
-        let failures = run.failures;
         let rule = if row.state == RunState::Failed {
             Some("no attempt can work".to_owned())
-        } else if failures.program >= FAILURES_PROGRAM_MAX {
-            Some(format!("{} attempts failed", failures.program))
-        } else if failures.infrastructure >= FAILURES_INFRASTRUCTURE_MAX {
-            Some(format!("{} attempts were lost", failures.infrastructure))
-        } else if failures.without_checkpoint >= FAILURES_WITHOUT_CHECKPOINT_MAX {
-            Some(format!("{} attempts left no newer checkpoint", failures.without_checkpoint))
         } else {
-            None
+            rules::given_up(run.failures, &run.lost_on)
         };
         match rule {
             Some(rule) => {
@@ -240,6 +243,25 @@ impl Scheduler {
             }
             None => (RunState::Queued, reason),
         }
+    }
+}
+
+impl EndFacts {
+    /// Steps trained, where the worker told.
+    fn steps(&self) -> Option<u64> {
+        let Self::Reported(ended) = self else { return None };
+        match ended.ending {
+            Ending::Finished { step } | Ending::Diverged { step } | Ending::Stopped { step } => {
+                Some(step.saturating_sub(ended.resume_step))
+            }
+            Ending::Failed { .. } => None,
+        }
+    }
+
+    /// Whether the machine failed the run while the worker lived.
+    fn blames_device(&self) -> bool {
+        let Self::Reported(ended) = self else { return false };
+        matches!(ended.ending, Ending::Failed { cause: FailureCause::Infrastructure, .. })
     }
 }
 
@@ -261,7 +283,7 @@ fn end_row(key: AttemptKey, facts: EndFacts) -> EndRow {
         unix_ms: 0,
     };
     match facts {
-        EndFacts::Lost(reason) => {
+        EndFacts::Lost(reason) | EndFacts::WorkerLost(reason) => {
             let mut row = EndRow { reason: Some(reason.to_owned()), ..empty };
             row.failures.infrastructure = 1;
             row

@@ -8,6 +8,8 @@ mod explain;
 mod fork;
 mod lease;
 mod order;
+mod policy;
+mod rules;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -17,6 +19,7 @@ use std::time::Duration;
 use sweep_spec::{
     attempt::{AttemptKey, Device, Ending, RunState, Slot},
     id::{RunId, SweepId},
+    policy::Policy,
     run::RunRole,
 };
 use sweep_store::{AttemptStatus, EndRow, SavedRun, StateRow};
@@ -33,22 +36,23 @@ pub(crate) const LEASE: Duration = Duration::from_secs(20);
 /// the next one.
 pub(crate) const GRANTS_MAX: usize = 256;
 
-/// Failures of the trainer or the run: what fails three times fails again.
-const FAILURES_PROGRAM_MAX: u32 = 3;
-
-/// Failures of machines: a preemption is not the run's fault.
-const FAILURES_INFRASTRUCTURE_MAX: u32 = 100;
-
-/// Failed attempts in a row that left no newer checkpoint: no progress.
-const FAILURES_WITHOUT_CHECKPOINT_MAX: u32 = 3;
-
 /// What happened.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// Time went by.
     Tick,
     /// A sweep was handed in, or is loaded after a start; its runs are as the store has them.
-    Sweep { id: SweepId, members: Vec<(RunId, RunRole)>, runs: Vec<SavedRun>, cancelled: bool },
+    Sweep {
+        id: SweepId,
+        members: Vec<(RunId, RunRole)>,
+        runs: Vec<SavedRun>,
+        cancelled: bool,
+        policy: Policy,
+    },
+    /// The terms of a sweep changed.
+    Policy { sweep: SweepId, policy: Policy },
+    /// Runs are given up by themselves.
+    Drop(Vec<RunId>),
     /// A sweep is given up.
     Cancel(SweepId),
     /// Failed and cancelled runs get a fresh budget.
@@ -173,10 +177,20 @@ impl Scheduler {
     pub(crate) fn on_event(&mut self, now: Duration, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Tick => self.expire(now, &mut actions),
-            Event::Sweep { id, members, runs, cancelled } => {
-                self.add_sweep(now, id, members, runs, cancelled);
+            Event::Tick => {
+                self.expire(now, &mut actions);
+                self.hold_time_limits(now, &mut actions);
             }
+            Event::Sweep { id, members, runs, cancelled, policy } => {
+                self.add_sweep(now, id.clone(), members, runs, cancelled);
+                self.set_policy(&id, policy, &mut actions);
+                self.hold_time_limits(now, &mut actions);
+            }
+            Event::Policy { sweep, policy } => {
+                self.set_policy(&sweep, policy, &mut actions);
+                self.hold_time_limits(now, &mut actions);
+            }
+            Event::Drop(runs) => self.drop_runs(&runs, &mut actions),
             Event::Cancel(sweep) => self.cancel(&sweep, &mut actions),
             Event::Retry(runs) => self.retry(&runs, &mut actions),
             Event::Join(joined) => self.join(now, joined, &mut actions),
@@ -184,7 +198,7 @@ impl Scheduler {
             Event::SessionClosed { worker } => self.set_session(&worker, false),
             Event::Beat(beat) => self.beat(now, beat, &mut actions),
             Event::Sent { key, sequence } => self.sent(&key, sequence),
-            Event::GrantRefused { key } => self.grant_refused(&key),
+            Event::GrantRefused { key } => self.grant_refused(now, &key),
             Event::Ended(ended) => self.ended(now, ended, &mut actions),
             Event::Checkpoint { key, step } => self.checkpoint(&key, step),
             Event::Drain { worker } => self.drain(&worker, &mut actions),
@@ -200,6 +214,8 @@ impl Scheduler {
             entry.cancelled = true;
             actions.push(Action::MarkSweep { sweep: sweep.clone(), cancelled: true });
         }
+        // Runs that another sweep wants may have to wait for that one's fit.
+        self.stale = true;
         let members: Vec<usize> = entry.members.iter().map(|&(run, _)| run).collect();
         for index in members {
             if self.is_wanted(index) {
@@ -232,6 +248,8 @@ impl Scheduler {
                 continue;
             }
             self.runs[index].failures = sweep_store::Failures::default();
+            self.runs[index].lost_on.clear();
+            self.runs[index].dropped = false;
             self.runs[index].not_before = Duration::ZERO;
             self.set_state(index, RunState::Queued, None);
             actions.push(self.state_row(index));
@@ -256,6 +274,7 @@ impl Scheduler {
         let Some(index) = self.live_index(key) else { return };
         let run = &mut self.runs[index];
         run.failures.without_checkpoint = 0;
+        run.lost_on.clear();
         run.checkpoint_worker = run.live.as_ref().map(|live| live.worker.clone());
         if run.config.is_trunk()
             && let Some(live) = &run.live
@@ -274,12 +293,12 @@ impl Scheduler {
         }
     }
 
-    fn grant_refused(&mut self, key: &AttemptKey) {
+    fn grant_refused(&mut self, now: Duration, key: &AttemptKey) {
         if let Some(index) = self.live_index(key) {
+            self.settle_account(now, index, Some(0));
             self.release(index);
-            let run = &mut self.runs[index];
-            run.live = None;
-            run.attempts -= 1;
+            self.set_live(index, None);
+            self.runs[index].attempts -= 1;
             self.set_state(index, RunState::Queued, None);
         }
     }
@@ -299,6 +318,8 @@ impl Scheduler {
 pub(crate) enum EndFacts {
     /// Its worker.
     Reported(Ended),
-    /// Nobody: the worker is silent or no longer knows it.
+    /// Nobody: its worker no longer knows it.
     Lost(&'static str),
+    /// Nobody: its worker is gone, or came back without it.
+    WorkerLost(&'static str),
 }

@@ -17,8 +17,42 @@ use sweep_spec::{
 use super::{
     Action, Ended, GRANTS_MAX, Grant, Live, Scheduler,
     fork::Fork,
+    policy::Waiting,
     state::{RunEntry, WorkerEntry},
 };
+
+/// A queue of this length is put in order anew whenever the cost model learns: below a millisecond.
+const QUEUE_SHORT: usize = 4096;
+
+/// A longer one at most so often: 100,000 runs take some 10 ms, and one more measurement moves
+/// few of them.
+const RELEARN_EVERY: Duration = Duration::from_secs(2);
+
+/// Predicted lengths, looked up once for each kin.
+#[derive(Default)]
+pub(super) struct Speeds {
+    /// Length of one step by the number of the kin.
+    per_step: Vec<Option<f64>>,
+}
+
+impl Speeds {
+    /// Predicted seconds of a run's own steps.
+    pub(super) fn length(
+        &mut self,
+        scheduler: &Scheduler,
+        run: &RunEntry,
+        kind: Option<&str>,
+    ) -> f64 {
+        if self.per_step.len() <= run.kin {
+            self.per_step.resize(run.kin + 1, None);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "step counts are below 2^53")]
+        let steps = run.config.own_steps() as f64;
+        let per_step = *self.per_step[run.kin]
+            .get_or_insert_with(|| scheduler.length(run, kind) / steps.max(1.0));
+        per_step * steps
+    }
+}
 
 impl Scheduler {
     /// Grants free slots to waiting runs.
@@ -28,7 +62,11 @@ impl Scheduler {
             .iter()
             .filter(|(_, worker)| worker.takes_runs())
             .flat_map(|(id, worker)| {
-                let ready = worker.slots.iter().filter(|entry| entry.ready);
+                let good = |device: &str| !self.bad_devices.holds(now, id, device);
+                let ready = worker
+                    .slots
+                    .iter()
+                    .filter(move |entry| entry.ready && good(&entry.slot.device_id));
                 ready.map(|entry| (id.clone(), entry.slot.index))
             })
             .take(GRANTS_MAX)
@@ -36,12 +74,14 @@ impl Scheduler {
         if free.is_empty() {
             return;
         }
-        if self.stale {
-            self.sort_queue();
+        let learnt =
+            self.learnt && (self.queue.len() <= QUEUE_SHORT || now >= self.sorted + RELEARN_EVERY);
+        if self.stale || learnt {
+            self.sort_queue(now);
         }
         for (worker, slot) in free {
-            if let Some(index) = self.next_run(now, &worker) {
-                let grant = self.grant(index, &worker, slot);
+            if let Some(waiting) = self.next_run(now, &worker) {
+                let grant = self.grant(now, waiting, &worker, slot);
                 actions.extend(grant.map(Action::Grant));
             }
         }
@@ -50,11 +90,19 @@ impl Scheduler {
     /// The longest waiting run, if it can one that has no checkpoint on another worker. A branch
     /// waits for a worker that has its trunk's checkpoint as long as there may be one: elsewhere it
     /// would train the steps of its trunk again.
-    fn next_run(&self, now: Duration, worker: &str) -> Option<usize> {
+    fn next_run(&mut self, now: Duration, worker: &str) -> Option<Waiting> {
+        while let Some(&Waiting { index, .. }) = self.queue.get(self.queue_head)
+            && (self.runs[index].state != RunState::Queued || self.runs[index].live.is_some())
+        {
+            self.queue_head += 1;
+        }
         let mut second = None;
-        for &index in &self.queue {
-            let run = &self.runs[index];
+        for &waiting in &self.queue[self.queue_head..] {
+            let run = &self.runs[waiting.index];
             if run.state != RunState::Queued || run.live.is_some() || run.not_before > now {
+                continue;
+            }
+            if !self.affords(waiting.sweep, waiting.flops) {
                 continue;
             }
             let elsewhere = match (&run.checkpoint_worker, self.fork(run)) {
@@ -68,9 +116,9 @@ impl Scheduler {
                 _ => false,
             };
             if !elsewhere {
-                return Some(index);
+                return Some(waiting);
             }
-            second = second.or(Some(index));
+            second = second.or(Some(waiting));
         }
         second
     }
@@ -79,24 +127,32 @@ impl Scheduler {
         self.workers.get(worker).is_some_and(WorkerEntry::takes_runs)
     }
 
-    fn grant(&mut self, index: usize, worker: &str, slot: u32) -> Option<Grant> {
+    fn grant(&mut self, now: Duration, waiting: Waiting, worker: &str, slot: u32) -> Option<Grant> {
+        let Waiting { index, sweep, length, .. } = waiting;
         let entry = self.workers.get_mut(worker)?;
         let place = entry.slots.iter().find(|one| one.slot.index == slot)?.slot.clone();
         let device = entry.device_of(&place)?.clone();
         let incarnation = entry.incarnation;
         let taken = entry.slot_mut(slot)?;
         (taken.ready, taken.holder) = (false, Some(index));
-        let run = &mut self.runs[index];
-        run.attempts += 1;
-        run.live = Some(Live {
+        let live = Live {
             worker: worker.to_owned(),
             slot: Some(slot),
             device_name: device.name.clone(),
+            device_id: Some(device.id.clone()),
             sent_as: None,
             stopping: false,
             step: 0,
             tokens_per_second: None,
-        });
+            charge: None,
+            granted: now,
+            first_step: None,
+            length,
+        };
+        self.set_live(index, Some(live));
+        self.charge(sweep, index);
+        let run = &mut self.runs[index];
+        run.attempts += 1;
         run.state = RunState::Running;
         run.reason = None;
         Some(Grant {
@@ -111,47 +167,43 @@ impl Scheduler {
     }
 
     /// Puts the runs that may be granted in order: predicted seconds on the kind of device most
-    /// slots have, longest first, then the order of submission.
-    fn sort_queue(&mut self) {
+    /// slots have, longest first, then the order of submission; shared out between sweeps.
+    fn sort_queue(&mut self, now: Duration) {
         let kind = self.common_kind();
-        let open: Vec<bool> =
-            self.sweeps.iter().map(|sweep| self.fit_open(&sweep.members)).collect();
-        let tails = self.tails(kind.as_deref());
-        let mut waiting: Vec<(f64, usize)> = (0..self.runs.len())
-            .filter(|&index| self.runs[index].state == RunState::Queued)
-            .filter(|&index| self.may_start(index, &open))
-            .filter(|&index| !matches!(self.fork(&self.runs[index]), Fork::Waits(_)))
-            .map(|index| {
-                let tail = tails.get(&index).copied().unwrap_or(0.0);
-                (self.length(&self.runs[index], kind.as_deref()) + tail, index)
-            })
-            .collect();
-        waiting.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        self.queue = waiting.into_iter().map(|(_, index)| index).collect();
-        self.stale = false;
+        let mut speeds = Speeds::default();
+        let tails = self.tails(&mut speeds, kind.as_deref());
+        let mut waiting = Vec::new();
+        for (index, run) in self.runs.iter().enumerate() {
+            if run.state == RunState::Queued
+                && !matches!(self.fork(run), Fork::Waits(_))
+                && let Some(sweep) = self.charged_to(index)
+            {
+                let length = speeds.length(self, run, kind.as_deref());
+                let chain = length + tails.get(&index).copied().unwrap_or(0.0);
+                let flops = self.flops_ahead(index);
+                waiting.push(Waiting { index, sweep, length, chain, flops, turn: 0.0 });
+            }
+        }
+        waiting.sort_unstable_by(|a, b| b.chain.total_cmp(&a.chain).then(a.index.cmp(&b.index)));
+        self.share_out(&mut waiting);
+        self.queue = waiting;
+        (self.queue_head, self.stale, self.learnt, self.sorted) = (0, false, false, now);
     }
 
     /// Predicted seconds of a run's own steps; FLOPs where nothing is known of the kind, which
     /// order alike.
-    pub(super) fn length(&self, run: &RunEntry, kind: Option<&str>) -> f64 {
+    fn length(&self, run: &RunEntry, kind: Option<&str>) -> f64 {
         kind.and_then(|kind| self.cost.predict_own(kind, &run.config))
             .map_or_else(|| run.config.own_flops(), |predicted| predicted.seconds)
     }
 
-    /// Whether a sweep wants the run now. A check run waits until every run of the fit has ended,
-    /// so that the forecast is made before the check is trained.
-    fn may_start(&self, index: usize, fit_open: &[bool]) -> bool {
-        self.runs[index].sweeps.iter().any(|&(number, role)| {
-            !self.sweeps[number].cancelled && (role != RunRole::Check || !fit_open[number])
-        })
-    }
-
-    fn fit_open(&self, members: &[(usize, RunRole)]) -> bool {
-        members.iter().any(|&(run, role)| role == RunRole::Fit && !self.runs[run].state.is_ended())
-    }
-
     /// The kind of device that most slots online have.
     pub(crate) fn common_kind(&self) -> Option<String> {
+        self.kind.clone()
+    }
+
+    /// Counts the kinds anew: workers or their devices changed.
+    pub(super) fn count_kinds(&mut self) {
         let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
         for worker in self.workers.values().filter(|worker| worker.expires.is_some()) {
             for entry in &worker.slots {
@@ -161,7 +213,9 @@ impl Scheduler {
             }
         }
         let most = kinds.iter().max_by_key(|(_, slots)| **slots);
-        most.map(|(kind, _)| (*kind).to_owned())
+        let kind = most.map(|(kind, _)| (*kind).to_owned());
+        self.learnt |= kind != self.kind;
+        self.kind = kind;
     }
 
     /// Refits the cost model on what an attempt took.
@@ -177,7 +231,7 @@ impl Scheduler {
         let run = &self.runs[index];
         if let (Some(seconds), Some(live)) = (ended.seconds, &run.live) {
             self.cost.observe_steps(&live.device_name, &run.config, steps, seconds);
-            self.stale = true;
+            self.learnt = true;
         }
     }
 

@@ -9,11 +9,16 @@ use sweep_spec::{
     attempt::{AttemptKey, Device, RunState, Slot},
     cost::CostModel,
     id::{RunId, SweepId},
+    policy::Policy,
     run::{RunConfig, RunRole},
 };
 use sweep_store::{Failures, SavedRun, StateRow};
 
-use super::{Action, LEASE};
+use super::{
+    Action, LEASE,
+    policy::{Charge, Used, Waiting},
+    rules::BadDevices,
+};
 
 /// The scheduler. Indices into `runs` and `sweeps` never change: nothing is ever removed.
 #[derive(Clone, Debug, Default)]
@@ -23,12 +28,27 @@ pub(crate) struct Scheduler {
     pub(super) sweeps: Vec<SweepEntry>,
     pub(super) workers: BTreeMap<String, WorkerEntry>,
     pub(super) cost: CostModel,
-    /// Runs that wait, longest first; made again when `stale`.
-    pub(super) queue: Vec<usize>,
-    /// The queue's order or members are out of date.
+    /// Devices that fail runs.
+    pub(super) bad_devices: BadDevices,
+    /// Runs with a live attempt by the worker that holds it.
+    held: BTreeMap<String, BTreeSet<usize>>,
+    /// The kind of device that most slots online have.
+    pub(super) kind: Option<String>,
+    /// Runs that wait, with the sweep each is granted for; made again when `stale`. Some may no
+    /// longer wait.
+    pub(super) queue: Vec<Waiting>,
+    /// Nothing before this place of the queue waits any more.
+    pub(super) queue_head: usize,
+    /// A run may be missing in the queue.
     pub(super) stale: bool,
     /// A trunk may have ended without the checkpoint that a branch waits for.
     pub(super) unsettled: bool,
+    /// The cost model knows more than the queue's order.
+    pub(super) learnt: bool,
+    /// When the queue was made.
+    pub(super) sorted: Duration,
+    /// Numbers of the shapes with their batches, for [`RunEntry::kin`].
+    kins: HashMap<String, usize>,
 }
 
 /// A run.
@@ -44,8 +64,14 @@ pub(crate) struct RunEntry {
     /// Of a trunk: its committed steps with the workers that wrote their checkpoints.
     pub(super) checkpoints: BTreeMap<u64, BTreeSet<String>>,
     pub(crate) live: Option<Live>,
+    /// Workers lost under it since its last checkpoint.
+    pub(super) lost_on: BTreeSet<String>,
+    /// Given up by itself, whatever its sweeps want.
+    pub(super) dropped: bool,
     /// No grant before this moment: back-off after a failure.
     pub(crate) not_before: Duration,
+    /// Runs of one number have one shape and batch, and so one speed.
+    pub(super) kin: usize,
     /// The sweeps it belongs to, and what it is for in each.
     pub(super) sweeps: Vec<(usize, RunRole)>,
 }
@@ -57,12 +83,29 @@ pub(crate) struct Live {
     /// The slot it holds; `None` once it has ended on the worker and only its report is missing.
     pub(crate) slot: Option<u32>,
     pub(crate) device_name: String,
+    /// Its device; not known of an attempt from before the coordinator's start.
+    pub(super) device_id: Option<String>,
     /// The directive that carried the grant; 0 for one that the worker named itself.
     pub(crate) sent_as: Option<u64>,
     /// A kill is under way.
     pub(crate) stopping: bool,
     pub(crate) step: u64,
     pub(crate) tokens_per_second: Option<f64>,
+    /// Who pays for it; nobody for an attempt that no sweep wants any more.
+    pub(super) charge: Option<Charge>,
+    /// When it was granted.
+    pub(super) granted: Duration,
+    /// The first step that a heartbeat named.
+    pub(super) first_step: Option<u64>,
+    /// Predicted seconds when it was granted.
+    pub(super) length: f64,
+}
+
+impl Live {
+    /// Whether a sweep pays for it.
+    pub(super) fn is_charged_to(&self, sweep: usize) -> bool {
+        self.charge.is_some_and(|charge| charge.sweep == sweep)
+    }
 }
 
 /// A sweep.
@@ -71,6 +114,30 @@ pub(crate) struct SweepEntry {
     pub(crate) id: SweepId,
     pub(crate) cancelled: bool,
     pub(crate) members: Vec<(usize, RunRole)>,
+    /// Its terms.
+    pub(super) policy: Policy,
+    pub(super) used: Used,
+    /// It has used the device time of its terms.
+    pub(super) out_of_time: bool,
+    /// Members of the fit that have not ended.
+    pub(super) fit_open: usize,
+    /// Members that have failed.
+    pub(super) failed: usize,
+}
+
+impl SweepEntry {
+    fn new(id: SweepId, cancelled: bool) -> Self {
+        Self {
+            id,
+            cancelled,
+            members: Vec::new(),
+            policy: Policy::default(),
+            used: Used::default(),
+            out_of_time: false,
+            fit_open: 0,
+            failed: 0,
+        }
+    }
 }
 
 /// A worker that is known since the start.
@@ -167,7 +234,7 @@ impl Scheduler {
             self.add_run(now, run);
         }
         let number = self.sweeps.iter().position(|entry| entry.id == id).unwrap_or_else(|| {
-            self.sweeps.push(SweepEntry { id, cancelled, members: Vec::new() });
+            self.sweeps.push(SweepEntry::new(id, cancelled));
             self.sweeps.len() - 1
         });
         self.sweeps[number].cancelled = cancelled;
@@ -178,9 +245,23 @@ impl Scheduler {
                 self.sweeps[number].members.push((index, role));
             }
             // A run that was to be stopped is wanted again: it stops, and goes on as queued.
+            let live = self.runs[index].live.as_ref();
+            if !cancelled && live.is_some_and(|live| live.charge.is_none()) {
+                self.charge(number, index);
+            }
         }
+        self.sweeps[number].fit_open = self.count_fit_open(number);
+        let failed = |&&(run, _): &&(usize, RunRole)| self.runs[run].state == RunState::Failed;
+        self.sweeps[number].failed = self.sweeps[number].members.iter().filter(failed).count();
         self.stale = true;
         self.unsettled = true;
+    }
+
+    fn count_fit_open(&self, number: usize) -> usize {
+        let open = |&&(run, role): &&(usize, RunRole)| {
+            role == RunRole::Fit && !self.runs[run].state.is_ended()
+        };
+        self.sweeps[number].members.iter().filter(open).count()
     }
 
     /// Adds a run as the store has it. Of a known one only what a submission can change is taken:
@@ -192,12 +273,12 @@ impl Scheduler {
             if run.config.is_trunk() {
                 run.config = saved.config;
             }
+            run.dropped = false;
             let waits_again =
                 run.state == RunState::Cancelled || (extended && run.state == RunState::Finished);
             if run.live.is_none() && waits_again {
                 run.failures = saved.failures;
-                run.state = saved.state;
-                run.reason = None;
+                self.set_state(index, saved.state, None);
             }
             return;
         }
@@ -210,13 +291,20 @@ impl Scheduler {
                 worker: live.worker,
                 slot: None,
                 device_name: live.device_name,
+                device_id: None,
                 sent_as: None,
                 stopping: false,
                 step: 0,
                 tokens_per_second: None,
+                charge: None,
+                granted: now,
+                first_step: None,
+                length: 0.0,
             }
         });
-        self.index.insert(saved.id.clone(), self.runs.len());
+        let index = self.runs.len();
+        self.index.insert(saved.id.clone(), index);
+        let kin = self.kin_of(&saved.config);
         self.runs.push(RunEntry {
             id: saved.id,
             config: saved.config,
@@ -226,10 +314,43 @@ impl Scheduler {
             reason: None,
             checkpoint_worker: saved.checkpoint_worker,
             checkpoints: holders(saved.checkpoints),
-            live,
+            live: None,
+            lost_on: BTreeSet::new(),
+            dropped: false,
             not_before: Duration::ZERO,
+            kin,
             sweeps: Vec::new(),
         });
+        self.set_live(index, live);
+    }
+
+    /// The number of a run's shape and batch.
+    fn kin_of(&mut self, config: &RunConfig) -> usize {
+        let next = self.kins.len();
+        *self.kins.entry(format!("{:?} {}", config.shape, config.batch)).or_insert(next)
+    }
+
+    /// Sets or takes the live attempt of a run; gives the one before.
+    pub(super) fn set_live(&mut self, index: usize, live: Option<Live>) -> Option<Live> {
+        if let Some(live) = &live {
+            self.held.entry(live.worker.clone()).or_default().insert(index);
+        }
+        let before = std::mem::replace(&mut self.runs[index].live, live);
+        if let Some(before) = &before
+            && self.runs[index].live.as_ref().is_none_or(|live| live.worker != before.worker)
+            && let Some(held) = self.held.get_mut(&before.worker)
+        {
+            held.remove(&index);
+            if held.is_empty() {
+                self.held.remove(&before.worker);
+            }
+        }
+        before
+    }
+
+    /// Runs whose live attempt belongs to a worker.
+    pub(super) fn held_by(&self, worker: &str) -> Vec<usize> {
+        self.held.get(worker).map(|held| held.iter().copied().collect()).unwrap_or_default()
     }
 
     /// The run of a live attempt with this very number.
@@ -241,14 +362,36 @@ impl Scheduler {
 
     /// Whether a sweep that is not given up contains the run.
     pub(super) fn is_wanted(&self, index: usize) -> bool {
-        self.runs[index].sweeps.iter().any(|&(number, _)| !self.sweeps[number].cancelled)
+        let run = &self.runs[index];
+        !run.dropped && run.sweeps.iter().any(|&(number, _)| !self.sweeps[number].cancelled)
     }
 
     pub(super) fn set_state(&mut self, index: usize, state: RunState, reason: Option<String>) {
-        self.runs[index].state = state;
-        self.runs[index].reason = reason;
-        self.stale = true;
-        self.unsettled |= self.runs[index].config.is_trunk();
+        let run = &mut self.runs[index];
+        let (was_open, is_open) = (!run.state.is_ended(), !state.is_ended());
+        let (had_failed, has_failed) = (run.state == RunState::Failed, state == RunState::Failed);
+        run.state = state;
+        run.reason = reason;
+        let is_trunk = run.config.is_trunk();
+        self.unsettled |= is_trunk;
+        // One that leaves the queue is passed over; only one that enters it must be put in place,
+        // and branches may enter it when their trunk ends.
+        self.stale |= is_trunk || state == RunState::Queued;
+        if was_open == is_open && had_failed == has_failed {
+            return;
+        }
+        for (number, role) in self.runs[index].sweeps.clone() {
+            let sweep = &mut self.sweeps[number];
+            sweep.failed = sweep.failed + usize::from(has_failed) - usize::from(had_failed);
+            // A limit on failed runs may hold from now on.
+            self.stale |= has_failed != had_failed && sweep.policy.failed_runs_max.is_some();
+            if role == RunRole::Fit && was_open != is_open {
+                let open = &mut self.sweeps[number].fit_open;
+                *open = if is_open { *open + 1 } else { open.saturating_sub(1) };
+                // Check runs wait for the last of the fit.
+                self.stale |= *open == 0;
+            }
+        }
     }
 
     pub(super) fn state_row(&self, index: usize) -> Action {

@@ -1,3 +1,8 @@
+mod decision;
+mod makespan;
+mod policy;
+mod rules;
+
 use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
@@ -67,6 +72,7 @@ fn sweep(name: u8, members: &[(RunConfig, RunRole)]) -> Event {
         members: members.iter().map(|(config, role)| (config.id(), *role)).collect(),
         runs: members.iter().map(|(config, _)| saved(config)).collect(),
         cancelled: false,
+        policy: Policy::default(),
     }
 }
 
@@ -454,11 +460,10 @@ fn a_trunk_extended_while_it_is_trained_goes_on_and_a_finished_one_waits_again()
     scheduler.on_event(at(1), beat("w", 1, &[], &[0]));
     let extended = |state, attempts| {
         let members = family(32, &[500, 1000]);
-        let Event::Sweep { id, members, mut runs, cancelled } = sweep(2, &members) else {
-            unreachable!("made just above")
-        };
+        let mut event = sweep(2, &members);
+        let Event::Sweep { runs, .. } = &mut event else { unreachable!("made just above") };
         runs[0] = SavedRun { state, attempts, ..runs[0].clone() };
-        Event::Sweep { id, members, runs, cancelled }
+        event
     };
     let mut finished = scheduler.clone();
     // While it is trained: its end at the step of its grant is not its end.
@@ -478,12 +483,11 @@ fn a_trunk_extended_while_it_is_trained_goes_on_and_a_finished_one_waits_again()
 fn after_a_restart_the_checkpoints_of_a_trunk_are_known() {
     let mut scheduler = with_worker(1);
     let members = family(32, &[500, 1000]);
-    let Event::Sweep { id, members: list, mut runs, cancelled } = sweep(1, &members) else {
-        unreachable!("made just above")
-    };
+    let mut event = sweep(1, &members);
+    let Event::Sweep { runs, .. } = &mut event else { unreachable!("made just above") };
     runs[0].checkpoints = vec![(400, "w".into())];
     runs[0].state = RunState::Cancelled;
-    scheduler.on_event(at(0), Event::Sweep { id, members: list, runs, cancelled });
+    scheduler.on_event(at(0), event);
     let granted = ids(&scheduler.on_event(at(1), beat("w", 1, &[], &[0])));
     assert_eq!(granted, [members[1].0.id()]);
 }
@@ -500,6 +504,8 @@ enum Step {
     Disconnect(usize),
     Retry,
     Checkpoint(usize, u64),
+    Pause(bool),
+    Drop(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -513,6 +519,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3_usize).prop_map(Step::Disconnect),
         1 => Just(Step::Retry),
         3 => (0..8_usize, 1..5_u64).prop_map(|(which, fork)| Step::Checkpoint(which, fork * 80)),
+        1 => any::<bool>().prop_map(Step::Pause),
+        1 => (0..10_usize).prop_map(Step::Drop),
     ]
 }
 
@@ -527,6 +535,7 @@ struct World {
     members: Vec<(RunConfig, RunRole)>,
     /// Committed steps of runs.
     checkpoints: HashSet<(RunId, u64)>,
+    paused: bool,
 }
 
 impl World {
@@ -545,6 +554,7 @@ impl World {
             incarnations: [0; 3],
             members,
             checkpoints: HashSet::new(),
+            paused: false,
         };
         world.event(sweep(1, &world.members.clone()));
         (0..3).for_each(|worker| world.restart(worker));
@@ -575,6 +585,7 @@ impl World {
 
     fn check_grant(&mut self, grant: &Grant, slots: &mut HashSet<(String, u32)>) {
         let run = &grant.key.run;
+        assert!(!self.paused, "a paused sweep gets nothing");
         assert!(!self.live.contains_key(run), "at most one live attempt");
         assert_eq!(self.states[run], RunState::Queued, "only a waiting run is granted");
         let last = self.attempts.insert(run.clone(), grant.key.number).unwrap_or(0);
@@ -649,7 +660,17 @@ impl World {
                         *state = RunState::Queued;
                     }
                 }
+                self.paused = false;
                 self.event(sweep(1, &members));
+            }
+            Step::Pause(paused) => {
+                self.paused = paused;
+                let policy = Policy { paused, ..Policy::default() };
+                self.event(Event::Policy { sweep: sweep_id(1), policy });
+            }
+            Step::Drop(which) => {
+                let run = self.members[which % self.members.len()].0.id();
+                self.event(Event::Drop(vec![run]));
             }
             Step::Disconnect(worker) => {
                 self.event(Event::SessionClosed { worker: format!("w{worker}") });
@@ -681,6 +702,8 @@ proptest! {
         }
         // With faults off, every run that is wanted ends.
         world.play(Step::Submit);
+        // Devices that failed runs are left alone for so long.
+        world.play(Step::Wait(1801));
         (0..3).for_each(|worker| world.restart(worker));
         for _ in 0..200 {
             world.play(Step::Wait(4));

@@ -16,9 +16,12 @@ mod downsample;
 mod error;
 mod memory;
 mod point;
+mod policy;
 mod postgres;
 mod record;
 mod run;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod sql;
 mod sqlite;
 mod sweep;
@@ -174,6 +177,7 @@ use sweep_spec::{
     attempt::{AttemptKey, Device, RunState},
     id::{RunId, SweepId},
     metric::{Metric, Point},
+    policy::Policy,
 };
 
 delegate! {
@@ -183,6 +187,10 @@ delegate! {
     fn submit(sweep: &NewSweep) -> Submitted;
     /// Marks a sweep as given up, or as wanted again.
     fn mark_sweep(sweep: &SweepId, cancelled: bool) -> ();
+    /// Stores the terms of a sweep, which may come after them.
+    fn set_policy(sweep: &SweepId, policy: &Policy) -> ();
+    /// The terms of all sweeps that have some.
+    fn policies() -> Vec<(SweepId, Policy)>;
     /// Everything a scheduler has to know after a start.
     fn load() -> Saved;
     /// The same of some runs only.

@@ -94,6 +94,8 @@ pub(crate) fn judge(mark: &Mark, batch: &Batch) -> Option<Ingested> {
     if batch.seq <= mark.last_seq {
         return Some(Ingested::Durable(mark.last_seq));
     }
+    #[cfg(feature = "simulation")]
+    let mark = &crate::simulation::faulted(*mark);
     if !mark.open {
         return Some(Ingested::Fenced("the attempt has ended, or a later one owns the run"));
     }

@@ -153,6 +153,7 @@ pub(crate) fn parts(name: &str, grid: &Grid) -> Vec<v1::SubmitSweepRequest> {
         recipe: "# a recipe".to_owned(),
         runs: u32::try_from(grid.runs.len()).unwrap(),
         supersede: false,
+        policy: None,
     };
     let runs = grid.runs.iter().map(|entry| {
         Part::Run(v1::SubmittedRun {

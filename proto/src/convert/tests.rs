@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
@@ -95,4 +96,91 @@ fn endings_states_and_roles_read_back() {
 fn a_run_under_another_id_is_refused() {
     let error = run("run_json", &id(), "{}").unwrap_err();
     assert!(error.to_string().starts_with("run_json: is no run of this version"), "{error}");
+}
+
+fn noise() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..300)
+}
+
+/// A real message of each kind that a worker or a command sends.
+fn wire_messages() -> Vec<Vec<u8>> {
+    let key = AttemptKey { run: id(), number: 3 };
+    let point = Point { metric: Metric::TrainLoss, step: 7, value: 1.5 };
+    let ending = Ending::Failed {
+        cause: sweep_spec::attempt::FailureCause::Program,
+        reason: "it fell".to_owned(),
+    };
+    vec![
+        v1::PointBatch {
+            key: Some((&key).into()),
+            seq: 1,
+            resume_step: 0,
+            series: series(&[point]),
+        }
+        .encode_to_vec(),
+        v1::FinishAttemptRequest {
+            key: Some((&key).into()),
+            ending: Some((&ending).into()),
+            ..v1::FinishAttemptRequest::default()
+        }
+        .encode_to_vec(),
+        v1::SubmittedRun {
+            run_id: id().to_string(),
+            run_json: "{\"config\":{}}".to_owned(),
+            ..v1::SubmittedRun::default()
+        }
+        .encode_to_vec(),
+    ]
+}
+
+/// Reads bytes as every message whose meaning is checked here. An error is an answer.
+fn read_as_everything(bytes: &[u8]) {
+    if let Ok(batch) = v1::PointBatch::decode(bytes) {
+        let _ = attempt_key("key", batch.key.as_ref());
+        if let Ok(points) = points("series", &batch.series) {
+            assert!(points.len() <= BATCH_POINTS_MAX);
+            assert!(points.iter().all(|point| i64::try_from(point.step).is_ok()));
+        }
+    }
+    if let Ok(finish) = v1::FinishAttemptRequest::decode(bytes) {
+        let _ = attempt_key("key", finish.key.as_ref());
+        let _ = ending("ending", finish.ending.as_ref());
+    }
+    if let Ok(submitted) = v1::SubmittedRun::decode(bytes) {
+        let _ = role("role", submitted.role);
+        if let Ok(id) = run_id("run_id", &submitted.run_id) {
+            let _ = run("run_json", &id, &submitted.run_json);
+        }
+    }
+    if let Ok(join) = v1::JoinRequest::decode(bytes) {
+        let _ = join.devices.iter().map(device).count();
+        let _ = join.slots.iter().map(slot).count();
+    }
+    if let Ok(list) = v1::ListRunsRequest::decode(bytes) {
+        for state in list.states {
+            let _ = run_state("states", state);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn bytes_of_anything_are_a_message_or_an_error(bytes in noise()) {
+        read_as_everything(&bytes);
+    }
+
+    #[test]
+    fn a_changed_message_is_a_message_or_an_error(
+        which in 0..3_usize,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut bytes = wire_messages().swap_remove(which);
+        for (place, byte) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        read_as_everything(&bytes);
+    }
 }

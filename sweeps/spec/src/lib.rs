@@ -15,6 +15,7 @@ pub mod horizon;
 pub mod id;
 pub mod metric;
 pub mod plan;
+pub mod policy;
 pub mod random;
 pub mod recipe;
 pub mod run;

@@ -51,6 +51,10 @@ pub(crate) enum Command {
     Cancel(runs::CancelArgs),
     /// Queue failed and cancelled runs again
     Retry(runs::RetryArgs),
+    /// Stop a sweep with checkpoints and grant nothing of it until it is resumed
+    Pause(runs::PauseArgs),
+    /// Let a paused sweep go on
+    Resume(runs::ResumeArgs),
     /// Write text with a trained run, from its checkpoint on this machine
     #[cfg(feature = "local")]
     Sample(sample::Args),
@@ -96,6 +100,8 @@ impl Command {
             Self::Explain(args) => runs::explain(&args, console),
             Self::Cancel(args) => runs::cancel(&args, console),
             Self::Retry(args) => runs::retry(&args, console),
+            Self::Pause(args) => runs::pause(&args, console),
+            Self::Resume(args) => runs::resume(&args, console),
             #[cfg(feature = "local")]
             Self::Sample(args) => sample::run(&args, console),
             Self::Fit(args) => fit::run(&args, console),

@@ -118,8 +118,13 @@ impl Job<'_> {
         coordinator: &LocalCoordinator,
         console: &mut Console<'_>,
     ) -> Result<Exit, Failure> {
-        let reply = submission::submit(control, &self.prepared, true).await?;
+        // No check is trained before its forecast is written down.
+        let policy = v1::SweepPolicy { checks_held: true, ..self.args.limit.terms() };
+        let reply = submission::submit(control, &self.prepared, true, policy).await?;
         console.say(submission::summary(&reply))?;
+        // Whoever runs a paused sweep again wants it to go on.
+        let resume = v1::UpdateSweepRequest { paused: Some(false), ..Default::default() };
+        submission::update(control, &reply.sweep_id, resume).await?;
         if reply.runs_failed > 0 {
             self.retry(control, &reply, console).await?;
         }
@@ -203,12 +208,23 @@ impl Job<'_> {
         if self.plan.totals.checks > 0 {
             let mut until = |progress: &Progress| progress.role_ended(v1::RunRole::Fit);
             watch::follow(control, sweep, &mut progress, console, &mut until).await?;
-            self.forecast(control, sweep, console).await?;
+            if progress.held_back().is_none() {
+                self.forecast(control, sweep, console).await?;
+                let release =
+                    v1::UpdateSweepRequest { checks_held: Some(false), ..Default::default() };
+                submission::update(control, sweep, release).await?;
+            }
         }
-        if !progress.is_done() {
+        if !progress.is_done() && progress.held_back().is_none() {
             watch::follow(control, sweep, &mut progress, console, &mut |_| false).await?;
         }
-        Ok(Trained::Done)
+        match progress.held_back() {
+            None => Ok(Trained::Done),
+            Some(reason) => Err(Failure::message(
+                Exit::OverBudget,
+                format!("nothing more is trained: {reason}; hint: `{}` goes on", self.command()),
+            )),
+        }
     }
 
     fn weights(&self) -> Weights {

@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// Train every run with this seed instead of the recipe's; repeats
     #[arg(long = "seed", value_name = "SEED")]
     seeds: Vec<u64>,
+    /// Before sweeps of a lower priority; sweeps of one priority share the slots
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    priority: i32,
     #[command(flatten)]
     limit: Limit,
     #[command(flatten)]
@@ -55,7 +58,8 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
             console.say("nothing was submitted")?;
             return Ok(Exit::Interrupted);
         }
-        let reply = submission::submit(&mut control, &prepared, !args.keep).await?;
+        let policy = v1::SweepPolicy { priority: args.priority, ..args.limit.terms() };
+        let reply = submission::submit(&mut control, &prepared, !args.keep, policy).await?;
         console.say(submission::summary(&reply))?;
         match console.format {
             Format::Json => console.json(&serde_json::json!({

@@ -28,6 +28,13 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
         let weights = weights(&mut control, &sweep).await?;
         let mut progress = Progress::new(weights);
         follow(&mut control, &sweep, &mut progress, console, &mut |_| false).await?;
+        if let Some(reason) = progress.held_back() {
+            let message = format!(
+                "nothing more is trained: {reason}; hint: `sweep resume` lets a paused sweep go on, \
+                 `sweep submit` sets other limits"
+            );
+            return Err(Failure::message(Exit::OverBudget, message));
+        }
         Ok(if progress.failed() > 0 { Exit::Failed } else { Exit::Done })
     })
 }
@@ -88,7 +95,7 @@ pub(crate) async fn follow(
                 if let Some(bars) = &mut bars {
                     bars.draw(progress);
                 }
-                if progress.is_done() || until(progress) {
+                if progress.is_done() || progress.held_back().is_some() || until(progress) {
                     break;
                 }
             }

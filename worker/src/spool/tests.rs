@@ -172,8 +172,80 @@ fn a_folder_that_cannot_be_made_is_named_with_a_hint() {
     assert!(error.contains("file/spool") && error.contains("hint: "), "{error}");
 }
 
+/// Opens a spool whose one journal has these bytes; what is in it.
+fn reopened(bytes: &[u8], key: &AttemptKey) -> Option<(Vec<Entry>, AttemptMark)> {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("one.journal"), bytes).unwrap();
+    let spool = Spool::open(home.path(), SPOOL_BYTES_MAX).unwrap();
+    let mark = spool.marks().pop()?;
+    assert_eq!(&mark.key, key);
+    let entries = all(&spool, key);
+    drop(spool);
+    // What was cut off stays cut off.
+    let again = Spool::open(home.path(), SPOOL_BYTES_MAX).unwrap();
+    assert_eq!(all(&again, key), entries);
+    Some((entries, mark))
+}
+
+/// Whatever byte of a journal is missing or wrong, what is read back is a true beginning of what
+/// was written, or the file is set aside as a whole.
+#[test]
+fn any_cut_and_any_wrong_byte_leaves_a_true_beginning() {
+    let home = tempfile::tempdir().unwrap();
+    let (spool, key) = one_attempt(home.path());
+    let (before, path) = (all(&spool, &key), spool.journals[&key].path.clone());
+    let ends: Vec<usize> = {
+        let saved = &spool.journals[&key].saved;
+        let starts = saved.iter().map(|place| usize::try_from(place.offset).unwrap());
+        starts.chain([usize::try_from(spool.journals[&key].length).unwrap()]).collect()
+    };
+    drop(spool);
+    let bytes = fs::read(&path).unwrap();
+    let whole_before = |place: usize| ends[1..].iter().filter(|&&end| end <= place).count();
+    for place in 0..bytes.len() {
+        let cut = reopened(&bytes[..place], &key);
+        let mut wrong = bytes.clone();
+        wrong[place] ^= 1 << (place % 8);
+        let flipped = reopened(&wrong, &key);
+        if place < ends[0] {
+            assert!(cut.is_none() && flipped.is_none(), "no head, no journal: {place}");
+            continue;
+        }
+        for (entries, mark) in [cut.unwrap(), flipped.unwrap()] {
+            assert_eq!(entries.len(), whole_before(place), "{place}");
+            assert_eq!(entries[..], before[..entries.len()], "{place}");
+            let batches = entries.iter().filter(|entry| matches!(entry, Entry::Points { .. }));
+            assert_eq!(mark.last_seq, batches.count() as u64);
+            assert_eq!(mark.ending.is_some(), entries.len() == before.len());
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A file of anything is a journal or set aside; opening never fails.
+    #[test]
+    fn a_file_of_anything_opens(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("x.journal"), &bytes).unwrap();
+        let spool = Spool::open(home.path(), SPOOL_BYTES_MAX).unwrap();
+        prop_assert!(spool.is_empty());
+        prop_assert!(home.path().join("x.unreadable").exists());
+    }
+
+    /// Records that are whole and mean nothing end the journal, and do no harm.
+    #[test]
+    fn a_record_without_meaning_ends_the_journal(payload in prop::collection::vec(any::<u8>(), 0..60)) {
+        let home = tempfile::tempdir().unwrap();
+        let (spool, key) = one_attempt(home.path());
+        let (before, path) = (all(&spool, &key), spool.journals[&key].path.clone());
+        drop(spool);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend(frame::encode(&payload).unwrap());
+        let (entries, _) = reopened(&bytes, &key).unwrap();
+        prop_assert_eq!(entries, before);
+    }
 
     /// A daemon may die at any byte of a write: what was whole stays, in order, and writing goes on.
     #[test]

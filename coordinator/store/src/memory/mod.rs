@@ -5,6 +5,9 @@
 //! read through another clone. A commit takes time, so that a crash can fall before it (nothing is
 //! stored) and after it (all is stored and nobody heard of it).
 
+#[cfg(feature = "simulation")]
+mod look;
+mod policy;
 mod read;
 mod write;
 
@@ -51,6 +54,10 @@ impl Memory {
     ) -> Result<T, StoreError> {
         let _writer = self.writer.lock().await;
         self.wait().await;
+        #[cfg(feature = "simulation")]
+        if crate::simulation::is_full() {
+            return Err(StoreError::Full { store: "memory".into() });
+        }
         let reply = change(&mut self.content());
         self.wait().await;
         reply
@@ -75,6 +82,8 @@ struct Content {
     /// Place of a run by its id.
     places: BTreeMap<String, usize>,
     workers: Vec<WorkerEntry>,
+    /// Terms by sweep, as text.
+    policies: BTreeMap<String, String>,
     /// Attempts so far, in all.
     attempts_made: u64,
 }

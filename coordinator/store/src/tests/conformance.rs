@@ -5,6 +5,7 @@ use Metric::{TrainLoss, ValidationLoss};
 use sweep_spec::{
     attempt::{AttemptKey, RunState},
     metric::Metric,
+    policy::Policy,
     run::RunRole,
 };
 
@@ -50,6 +51,7 @@ conformance! {
     a_worker_is_known_by_its_latest_incarnation
     ends_decide_what_a_run_comes_to
     any_history_gives_the_answers_of_the_store_in_memory
+    terms_are_kept_and_may_come_before_their_sweep
     a_larger_d_extends_a_finished_trunk_and_a_smaller_one_does_not
     the_cost_of_a_sweep_counts_its_trunk_once
 }
@@ -170,6 +172,21 @@ async fn everything_is_there_after_it_was_closed(place: Place) {
     let worker = &store.workers().await.unwrap()[0];
     assert_eq!(worker.devices[0].refused.as_deref(), Some("its canary failed"));
     assert!(!store.join_worker("w", "box", 1, &[], 9).await.unwrap(), "an earlier incarnation");
+}
+
+async fn terms_are_kept_and_may_come_before_their_sweep(place: Place) {
+    let store = place.open().await;
+    assert_eq!(store.policies().await.unwrap(), []);
+    let paused = Policy { paused: true, flops_max: Some(0.1 + 0.2), ..Policy::default() };
+    store.set_policy(&sweep_id('b'), &paused).await.unwrap();
+    store.set_policy(&sweep_id('a'), &paused).await.unwrap();
+    let later = Policy { priority: -3, failed_runs_max: Some(0), ..Policy::default() };
+    store.set_policy(&sweep_id('a'), &later).await.unwrap();
+    store.submit(&sweep('a', &[100])).await.unwrap();
+    store.close().await.unwrap();
+    drop(store);
+    let kept = place.open().await.policies().await.unwrap();
+    assert_eq!(kept, [(sweep_id('a'), later), (sweep_id('b'), paused)]);
 }
 
 async fn names_ids_and_beginnings_are_found(place: Place) {

@@ -187,3 +187,63 @@ fn a_diffusion_recipe_is_refused_by_the_key() {
     insta::assert_snapshot!(diffusion_fault("family = \"diffusion\"\npatch = 4", "sequence = 64"), @"recipe.toml:4:10: data.source: the family `lm` does not train on a source of kind `glyphs`; hint: give text, bin or synthetic, or change `model.family`");
     insta::assert_snapshot!(fault("[grid]", "[evaluation]\nsamples = 10\n\n[grid]"), @"recipe.toml:15:11: evaluation.samples: only diffusion models are sampled here; hint: remove it");
 }
+
+/// Pieces that a recipe is made of, right and wrong.
+const PIECES: &[&str] = &[
+    "[grid]",
+    "[model]",
+    "[data]",
+    "[[",
+    "]",
+    "{",
+    "}",
+    "=",
+    "\n",
+    ",",
+    "\"",
+    "sizes",
+    "tokens",
+    "\"13k\"",
+    "1e308",
+    "-1",
+    "0",
+    "nan",
+    "inf",
+    "18446744073709551616",
+    "9223372036854775807",
+    "1e-400",
+    "true",
+    "{ width = 4294967295, layers = 4294967295 }",
+    "[[[[[[[[",
+    "\u{0}",
+    "é",
+    "'''",
+    "# ",
+    "name = \"x\"",
+];
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(1500))]
+
+    /// A recipe with pieces cut out and put in is a recipe or an error that names the file.
+    #[test]
+    fn a_changed_recipe_is_a_recipe_or_an_error(
+        changes in proptest::collection::vec(
+            (proptest::prelude::any::<proptest::sample::Index>(), 0..12_usize, 0..PIECES.len() + 1),
+            1..5,
+        ),
+    ) {
+        let mut text: Vec<char> = RECIPE.chars().collect();
+        for (place, cut, piece) in changes {
+            let place = place.index(text.len());
+            let end = (place + cut).min(text.len());
+            let put: Vec<char> = PIECES.get(piece).copied().unwrap_or("").chars().collect();
+            text.splice(place..end, put);
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(error) = Recipe::parse("recipe.toml", &text) {
+            let message = error.to_string();
+            proptest::prop_assert!(message.starts_with("recipe.toml"), "{message}");
+        }
+    }
+}

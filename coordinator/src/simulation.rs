@@ -1,0 +1,75 @@
+//! What a simulation needs of the coordinator: to serve over a network of its own, and one
+//! deliberate fault to show that the simulation finds it. Built only with the feature `simulation`.
+//!
+//! The fault belongs to a thread, as a simulation does.
+
+use std::{cell::Cell, io};
+
+use sweep_proto::access::Access;
+use sweep_store::{Batch, Ingested, Store};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{oneshot, watch},
+};
+use tokio_stream::Stream;
+use tonic::{Status, transport::server::Connected};
+
+use crate::{
+    actor::Actor,
+    auth::Gate,
+    clock::Clock,
+    error::CoordinatorError,
+    grpc::Shared,
+    ingest::{Ingest, Latest},
+    serve::router,
+};
+
+thread_local! {
+    static ACKNOWLEDGES_EARLY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The deliberate fault of the coordinator: batches are acknowledged before they are committed.
+pub fn acknowledge_before_commit(on: bool) {
+    ACKNOWLEDGES_EARLY.set(on);
+}
+
+type Replies = Vec<oneshot::Sender<Result<Ingested, Status>>>;
+
+/// Answers batches as durable that are not, if that is the fault; gives the replies that the
+/// commit still owes.
+pub(crate) fn acknowledge_early(batches: &[Batch], replies: Replies) -> Replies {
+    if !ACKNOWLEDGES_EARLY.get() {
+        return replies;
+    }
+    let mut open = Vec::new();
+    for (batch, reply) in batches.iter().zip(replies) {
+        let _ = reply.send(Ok(Ingested::Durable(batch.seq)));
+        open.push(oneshot::channel().0);
+    }
+    open
+}
+
+/// Serves a store over the connections of `incoming`, until it is dropped or fails.
+///
+/// # Errors
+/// [`CoordinatorError`] when the store cannot be read or the network fails.
+pub async fn serve<IO>(
+    store: Store,
+    access: &Access,
+    incoming: impl Stream<Item = io::Result<IO>>,
+) -> Result<(), CoordinatorError>
+where
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let (clock, latest) = (Clock::start(), Latest::default());
+    let (actor, handle) = Actor::load(store.clone(), clock).await?;
+    let actor = tokio::spawn(actor.run());
+    let (ingest, writer) = Ingest::start(store.clone(), latest.clone());
+    let (stop, stopped) = watch::channel(false);
+    let address = "memory".to_owned();
+    let shared = Shared { store, actor: handle, ingest, latest, clock, address, stopped };
+    let served = router(shared, Gate::new(access)).serve_with_incoming(incoming).await;
+    stop.send_replace(true);
+    let _ = tokio::join!(actor, writer);
+    served.map_err(|error| CoordinatorError::Serve(error.to_string()))
+}

@@ -1,0 +1,18 @@
+//! The simulation: the real protocol code of coordinator and workers over a network, disks and
+//! clocks that one number decides, with scripted trainers. Whatever is wrong after any of thousands
+//! of disasters is wrong again when its number is given again.
+//!
+//! `scenario` draws what there is and what befalls it, `world` plays it, `invariant` watches. The
+//! crate is empty without its feature `simulate`.
+
+#![cfg(feature = "simulate")]
+
+pub mod command;
+mod draw;
+mod invariant;
+mod network;
+mod scenario;
+mod world;
+
+pub use invariant::{Invariant, Violation};
+pub use world::{Mutation, Outcome, play};

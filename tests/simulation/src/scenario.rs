@@ -1,0 +1,164 @@
+//! What a seed stands for: the runs, the workers, how their trainers behave, and the disasters.
+
+use std::{collections::VecDeque, time::Duration};
+
+use sweep_spec::{
+    data::{DataManifest, DataSource, Synthetic},
+    grid::{Grid, GridRun},
+    id::DataId,
+    run::{Evaluation, Run, RunConfig, RunRole},
+    shape::{LmShape, Mlp, Shape},
+    training::{Decay, Optimizer, Schedule, TRAINING_REVISION},
+};
+use sweep_store::{NewRun, NewSweep};
+use worker::FakeRun;
+
+use crate::draw::Draw;
+
+/// Disasters come until then; what follows must bring every run to its end.
+const DISASTERS_LAST: (u64, u64) = (60_000, 150_000);
+
+/// A seed's world.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) runs: Vec<Run>,
+    pub(crate) workers: Vec<WorkerPlan>,
+    /// Time of a commit in the store.
+    pub(crate) commit: Duration,
+    /// Longest way of a message.
+    pub(crate) latency_max: Duration,
+    /// Messages that break their connection's direction, in a million.
+    pub(crate) losses_per_million: u64,
+    /// When the disasters end.
+    pub(crate) calm: Duration,
+    /// Between two disasters.
+    pub(crate) pace_millis: (u64, u64),
+}
+
+/// A worker and its trainers.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerPlan {
+    pub(crate) slots: u32,
+    pub(crate) step: Duration,
+    pub(crate) checkpoint_steps: u64,
+    pub(crate) script: VecDeque<FakeRun>,
+}
+
+impl Scenario {
+    pub(crate) fn draw(draw: &mut Draw) -> Self {
+        let workers = (0..draw.between(1, 3)).map(|_| WorkerPlan::draw(draw)).collect();
+        let runs = (0..draw.between(2, 6)).map(|seed| run(draw.between(15, 60), seed)).collect();
+        let quick = draw.between(500, 8_000);
+        Self {
+            runs,
+            workers,
+            commit: draw.millis(5, 120),
+            latency_max: draw.millis(2, 400),
+            losses_per_million: if draw.one_in(2) { draw.between(50, 2_000) } else { 0 },
+            calm: draw.millis(DISASTERS_LAST.0, DISASTERS_LAST.1),
+            pace_millis: (quick / 4, quick * 2),
+        }
+    }
+
+    /// The sweep of all runs.
+    pub(crate) fn sweep(&self) -> NewSweep {
+        let entry = |run: &Run| GridRun {
+            run: run.clone(),
+            role: RunRole::Fit,
+            tokens_requested: 1.0,
+            budget: None,
+        };
+        let grid = Grid { runs: self.runs.iter().map(entry).collect(), merged: 0 };
+        let new = |run: &Run| NewRun {
+            run: run.clone(),
+            role: RunRole::Fit,
+            budget_flops: None,
+            tokens_requested: 1.0,
+        };
+        NewSweep {
+            id: grid.sweep_id("simulated"),
+            name: "simulated".to_owned(),
+            recipe: String::new(),
+            runs: self.runs.iter().map(new).collect(),
+            unix_ms: 0,
+        }
+    }
+}
+
+impl WorkerPlan {
+    fn draw(draw: &mut Draw) -> Self {
+        let acts = (0..draw.below(4)).map(|_| {
+            let step = draw.between(0, 20);
+            match draw.below(3) {
+                0 => FakeRun::Crash(step),
+                1 => FakeRun::Fail(step),
+                _ => FakeRun::Finish,
+            }
+        });
+        Self {
+            script: acts.collect(),
+            slots: u32::try_from(draw.between(1, 2)).expect("one or two"),
+            step: draw.millis(100, 700),
+            checkpoint_steps: draw.between(2, 12),
+        }
+    }
+}
+
+/// A run of so many steps; the seed tells it from others.
+fn run(steps: u64, seed: u64) -> Run {
+    let data = DataId::from_hash(&blake3::hash(b"simulated data"));
+    let shape = LmShape {
+        vocabulary: 16,
+        width: 16,
+        layers: 1,
+        heads: 2,
+        sequence: 8,
+        mlp: Mlp::default(),
+        token_shift: false,
+    };
+    let optimizer = Optimizer {
+        learning_rate: 1e-3,
+        base_width: 16,
+        beta1: 0.9,
+        beta2: 0.95,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        clip_norm: 1.0,
+    };
+    let schedule =
+        Schedule { warmup_steps: 1, warmup_fraction: 0.1, decay: Decay::Wsd { fraction: 0.2 } };
+    Run {
+        config: RunConfig {
+            training_revision: TRAINING_REVISION,
+            shape: Shape::Lm(shape),
+            data: data.clone(),
+            batch: 2,
+            steps,
+            optimizer,
+            schedule,
+            seed,
+            parent: None,
+            mixture: Vec::new(),
+        },
+        source: DataSource::Synthetic(Synthetic {
+            vocabulary: 16,
+            entropy: 1.0,
+            contexts: 4,
+            tokens: 10_000,
+            seed: 0,
+        }),
+        manifest: DataManifest {
+            id: data,
+            vocabulary: 16,
+            train_tokens: 10_000,
+            validation_tokens: 1000,
+            bytes_per_token: None,
+            train_documents: 1,
+            validation_documents: 1,
+            entropy: Some(1.0),
+            image: None,
+        },
+        evaluation: Evaluation { tokens: 100, times: 1, sampling: None, tasks: Vec::new() },
+        forks: Vec::new(),
+    }
+}
