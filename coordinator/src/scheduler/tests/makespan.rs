@@ -3,6 +3,8 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// Slots that train for as long as they are told; gives the time at which the last one ends.
