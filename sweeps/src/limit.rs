@@ -2,9 +2,12 @@
 //! it is.
 
 use sweep_proto::v1;
-use sweep_spec::{plan::Plan, units::parse_number};
+use sweep_spec::plan::Plan;
 
-use crate::exit::{Exit, Failure};
+use crate::{
+    analysis::positive,
+    exit::{Exit, Failure},
+};
 
 /// The limits.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -19,15 +22,6 @@ pub(crate) struct Limit {
     /// Train nothing more when more runs than this have failed
     #[arg(long, value_name = "N")]
     max_failed_runs: Option<u32>,
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    let number = parse_number(text).map_err(|error| error.to_string())?;
-    if number.is_finite() && number > 0.0 {
-        Ok(number)
-    } else {
-        Err(format!("{text} is no limit; hint: give a number above 0"))
-    }
 }
 
 impl Limit {

@@ -60,12 +60,18 @@ impl ControlService {
         })
     }
 
-    /// The ids of runs selected by name, all of them members of a sweep.
-    async fn members(&self, sweep: SweepId, runs: &[String]) -> Result<Vec<RunId>, Status> {
+    /// The ids of runs by their names.
+    async fn find_runs(&self, runs: &[String]) -> Result<Vec<RunId>, Status> {
         let mut ids = Vec::with_capacity(runs.len());
         for run in runs {
             ids.push(self.shared.store.find_run(run).await.map_err(store_status)?);
         }
+        Ok(ids)
+    }
+
+    /// The ids of runs selected by name, all of them members of a sweep.
+    async fn members(&self, sweep: SweepId, runs: &[String]) -> Result<Vec<RunId>, Status> {
+        let ids = self.find_runs(runs).await?;
         let of_sweep: std::collections::HashSet<RunId> = self
             .shared
             .actor
@@ -90,16 +96,11 @@ impl ControlService {
         if sweep.is_empty() && runs.is_empty() {
             return Err(convert::FieldError::new("sweep", "name a sweep or some runs").into());
         }
-        let store = &self.shared.store;
         let sweep = match sweep {
             "" => None,
-            name => Some(store.find_sweep(name).await.map_err(store_status)?.id),
+            name => Some(self.shared.store.find_sweep(name).await.map_err(store_status)?.id),
         };
-        let mut ids = Vec::with_capacity(runs.len());
-        for run in runs {
-            ids.push(store.find_run(run).await.map_err(store_status)?);
-        }
-        Ok((sweep, ids))
+        Ok((sweep, self.find_runs(runs).await?))
     }
 }
 

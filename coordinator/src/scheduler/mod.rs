@@ -209,7 +209,8 @@ impl Scheduler {
     }
 
     fn cancel(&mut self, sweep: &SweepId, actions: &mut Vec<Action>) {
-        let Some(entry) = self.sweeps.iter_mut().find(|entry| entry.id == *sweep) else { return };
+        let Some(number) = self.sweep_number(sweep) else { return };
+        let entry = &mut self.sweeps[number];
         if !entry.cancelled {
             entry.cancelled = true;
             actions.push(Action::MarkSweep { sweep: sweep.clone(), cancelled: true });
@@ -218,26 +219,44 @@ impl Scheduler {
         self.stale = true;
         let members: Vec<usize> = entry.members.iter().map(|&(run, _)| run).collect();
         for index in members {
-            if self.is_wanted(index) {
-                continue;
-            }
-            let run = &mut self.runs[index];
-            match (&mut run.live, run.state) {
-                (Some(live), _) if !live.stopping => {
-                    live.stopping = true;
-                    actions.push(Action::Kill {
-                        worker: live.worker.clone(),
-                        key: AttemptKey { run: run.id.clone(), number: run.attempts },
-                        reason: "cancelled".to_owned(),
-                    });
-                }
-                (None, RunState::Queued) => {
-                    self.set_state(index, RunState::Cancelled, Some("cancelled".to_owned()));
-                    actions.push(self.state_row(index));
-                }
-                _ => {}
+            if !self.is_wanted(index) {
+                self.give_up(index, actions);
             }
         }
+    }
+
+    /// Gives up runs by themselves, whatever their sweeps want; a retry takes them up again.
+    fn drop_runs(&mut self, runs: &[RunId], actions: &mut Vec<Action>) {
+        for id in runs {
+            let Some(&index) = self.index.get(id) else { continue };
+            if !self.runs[index].state.is_ended() {
+                self.runs[index].dropped = true;
+                self.give_up(index, actions);
+            }
+        }
+    }
+
+    /// Stops the attempt at a run, or takes the run from the queue.
+    fn give_up(&mut self, index: usize, actions: &mut Vec<Action>) {
+        const REASON: &str = "cancelled";
+        if self.runs[index].live.is_some() {
+            self.stop(index, REASON, actions);
+        } else if self.runs[index].state == RunState::Queued {
+            self.set_state(index, RunState::Cancelled, Some(REASON.to_owned()));
+            actions.push(self.state_row(index));
+        }
+    }
+
+    /// Stops the attempt at a run, with a checkpoint, if one is live and not stopping yet.
+    fn stop(&mut self, index: usize, reason: &str, actions: &mut Vec<Action>) {
+        let run = &mut self.runs[index];
+        let Some(live) = run.live.as_mut().filter(|live| !live.stopping) else { return };
+        live.stopping = true;
+        actions.push(Action::Kill {
+            worker: live.worker.clone(),
+            key: AttemptKey { run: run.id.clone(), number: run.attempts },
+            reason: reason.to_owned(),
+        });
     }
 
     fn retry(&mut self, runs: &[RunId], actions: &mut Vec<Action>) {

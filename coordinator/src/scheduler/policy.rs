@@ -8,7 +8,7 @@
 use std::{cmp::Reverse, time::Duration};
 
 use sweep_spec::{
-    attempt::{AttemptKey, RunState},
+    attempt::RunState,
     id::{RunId, SweepId},
     policy::Policy,
     run::RunRole,
@@ -39,12 +39,12 @@ pub(crate) struct Used {
 impl Scheduler {
     /// The terms of a sweep; none for one that is not known.
     pub(crate) fn policy(&self, sweep: &SweepId) -> Option<&Policy> {
-        self.sweeps.iter().find(|entry| entry.id == *sweep).map(|entry| &entry.policy)
+        self.sweep_number(sweep).map(|number| &self.sweeps[number].policy)
     }
 
     /// Sets the terms of a sweep; one that is paused lets go of its slots.
     pub(super) fn set_policy(&mut self, sweep: &SweepId, policy: Policy, out: &mut Vec<Action>) {
-        let Some(number) = self.sweeps.iter().position(|entry| entry.id == *sweep) else { return };
+        let Some(number) = self.sweep_number(sweep) else { return };
         self.sweeps[number].policy = policy;
         // Looked at anew: the limit may be another one.
         self.sweeps[number].out_of_time = false;
@@ -57,17 +57,8 @@ impl Scheduler {
     /// Stops what is trained for a sweep, with checkpoints.
     fn stop_charged(&mut self, number: usize, reason: &str, actions: &mut Vec<Action>) {
         for (index, _) in self.sweeps[number].members.clone() {
-            let run = &mut self.runs[index];
-            if let Some(live) = &mut run.live
-                && live.is_charged_to(number)
-                && !live.stopping
-            {
-                live.stopping = true;
-                actions.push(Action::Kill {
-                    worker: live.worker.clone(),
-                    key: AttemptKey { run: run.id.clone(), number: run.attempts },
-                    reason: reason.to_owned(),
-                });
+            if self.runs[index].live.as_ref().is_some_and(|live| live.is_charged_to(number)) {
+                self.stop(index, reason, actions);
             }
         }
     }
@@ -215,7 +206,7 @@ impl Scheduler {
     /// Why nothing more of a sweep will be granted under its terms, with runs that wait and none
     /// that trains. Held checks are not such a reason: a client is about to let them go.
     pub(crate) fn stuck(&self, sweep: &SweepId) -> Option<String> {
-        let number = self.sweeps.iter().position(|entry| entry.id == *sweep)?;
+        let number = self.sweep_number(sweep)?;
         let members = &self.sweeps[number].members;
         if members.iter().any(|&(run, _)| self.runs[run].live.is_some()) {
             return None;
@@ -279,33 +270,6 @@ impl Scheduler {
             }
         }
         lines
-    }
-
-    /// Gives up runs by themselves, whatever their sweeps want; a retry takes them up again.
-    pub(super) fn drop_runs(&mut self, runs: &[RunId], actions: &mut Vec<Action>) {
-        for id in runs {
-            let Some(&index) = self.index.get(id) else { continue };
-            let run = &mut self.runs[index];
-            if run.state.is_ended() {
-                continue;
-            }
-            run.dropped = true;
-            match &mut run.live {
-                Some(live) if !live.stopping => {
-                    live.stopping = true;
-                    actions.push(Action::Kill {
-                        worker: live.worker.clone(),
-                        key: AttemptKey { run: run.id.clone(), number: run.attempts },
-                        reason: "cancelled".to_owned(),
-                    });
-                }
-                Some(_) => {}
-                None => {
-                    self.set_state(index, RunState::Cancelled, Some("cancelled".to_owned()));
-                    actions.push(self.state_row(index));
-                }
-            }
-        }
     }
 }
 

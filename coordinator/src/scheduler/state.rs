@@ -216,10 +216,9 @@ impl Scheduler {
 
     /// The runs of a sweep with what they are for.
     pub(crate) fn members(&self, id: &SweepId) -> Vec<(&RunEntry, RunRole)> {
-        let sweep = self.sweeps.iter().find(|entry| entry.id == *id);
-        sweep.map_or_else(Vec::new, |sweep| {
-            sweep.members.iter().map(|&(run, role)| (&self.runs[run], role)).collect()
-        })
+        let Some(number) = self.sweep_number(id) else { return Vec::new() };
+        let members = self.sweeps[number].members.iter();
+        members.map(|&(run, role)| (&self.runs[run], role)).collect()
     }
 
     pub(super) fn add_sweep(
@@ -233,7 +232,7 @@ impl Scheduler {
         for run in runs {
             self.add_run(now, run);
         }
-        let number = self.sweeps.iter().position(|entry| entry.id == id).unwrap_or_else(|| {
+        let number = self.sweep_number(&id).unwrap_or_else(|| {
             self.sweeps.push(SweepEntry::new(id, cancelled));
             self.sweeps.len() - 1
         });
@@ -358,6 +357,11 @@ impl Scheduler {
         let &index = self.index.get(&key.run)?;
         let run = &self.runs[index];
         (run.live.is_some() && run.attempts == key.number).then_some(index)
+    }
+
+    /// The place of a sweep by its id.
+    pub(super) fn sweep_number(&self, id: &SweepId) -> Option<usize> {
+        self.sweeps.iter().position(|entry| entry.id == *id)
     }
 
     /// Whether a sweep that is not given up contains the run.

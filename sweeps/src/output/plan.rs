@@ -60,6 +60,16 @@ fn data_words(data: &DataManifest) -> String {
     }
 }
 
+/// What a column shows of a run.
+type Cell = fn(&PlannedRun) -> String;
+
+/// Columns that are shown where runs differ in them.
+const VARYING: [(&str, Cell); 3] = [
+    ("batch", |run| run.batch.to_string()),
+    ("rate", |run| format!("{:.2e}", run.learning_rate)),
+    ("seed", |run| run.seed.to_string()),
+];
+
 fn run_table(plan: &Plan) -> String {
     let mut header =
         vec!["run", "role", "shape", "N", "N non-emb", "D", "D/N", "FLOPs", "6ND", "steps"];
@@ -71,18 +81,9 @@ fn run_table(plan: &Plan) -> String {
     if forks {
         header.extend(["fork", "own FLOPs"]);
     }
-    let batches = plan.runs.iter().any(|run| run.batch != plan.runs[0].batch);
-    if batches {
-        header.push("batch");
-    }
-    let rates = plan.runs.iter().any(|run| run.learning_rate != plan.runs[0].learning_rate);
-    if rates {
-        header.push("rate");
-    }
-    let seeds = plan.runs.iter().any(|run| run.seed != plan.runs[0].seed);
-    if seeds {
-        header.push("seed");
-    }
+    let differs = |cell: Cell| plan.runs.iter().any(|run| cell(run) != cell(&plan.runs[0]));
+    let varying: Vec<_> = VARYING.into_iter().filter(|&(_, cell)| differs(cell)).collect();
+    header.extend(varying.iter().map(|(name, _)| *name));
     let mut rows = table(&header, &[0, 1, 2]);
     for run in &plan.runs {
         let mut cells = run_cells(run);
@@ -90,15 +91,7 @@ fn run_table(plan: &Plan) -> String {
             cells.push(run.parent.as_ref().map_or_else(String::new, |edge| edge.step.to_string()));
             cells.push(format!("{:.2e}", run.own_flops));
         }
-        if batches {
-            cells.push(run.batch.to_string());
-        }
-        if rates {
-            cells.push(format!("{:.2e}", run.learning_rate));
-        }
-        if seeds {
-            cells.push(run.seed.to_string());
-        }
+        cells.extend(varying.iter().map(|(_, cell)| cell(run)));
         rows.add_row(cells);
     }
     lines(&rows)

@@ -1,5 +1,5 @@
-//! Loss of every run while it was trained, over steps, tokens, FLOPs or seconds. Failed and diverged runs
-//! are marked where they ended, not dropped.
+//! Loss of every run while it was trained, over steps, tokens, FLOPs or seconds. Failed and diverged
+//! runs are marked where they ended, not dropped.
 
 use sweep_spec::run::RunRole;
 
