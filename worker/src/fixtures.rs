@@ -1,4 +1,4 @@
-//! Runs for the tests of this crate.
+//! Runs for the tests of this crate, and for the simulation.
 
 use sweep_spec::{
     data::{DataManifest, DataSource, Synthetic},

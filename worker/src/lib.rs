@@ -30,7 +30,7 @@ mod daemon;
 mod devices;
 pub mod drain;
 mod fake;
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 mod fixtures;
 mod frame;
 mod inventory;

@@ -17,9 +17,13 @@ use sweep_proto::{
     access::Access,
     client::{ConnectError, Connection},
 };
-use sweep_spec::{attempt::AttemptKey, metric::Point, run::RunConfig};
+use sweep_spec::{
+    attempt::AttemptKey,
+    metric::Point,
+    run::{Run, RunConfig},
+};
 
-use crate::{fake, frame};
+use crate::{fake, fixtures, frame};
 
 type Dialled = Pin<Box<dyn Future<Output = Result<Connection, ConnectError>> + Send>>;
 
@@ -82,6 +86,12 @@ pub(crate) fn wire_seq(offsets: &mut BTreeMap<AttemptKey, u64>, key: &AttemptKey
         return seq;
     }
     seq - *offsets.entry(key.clone()).or_insert(seq - 1)
+}
+
+/// A run of so many steps; the seed tells it from others.
+#[must_use]
+pub fn scripted_run(steps: u64, seed: u64) -> Run {
+    fixtures::run(steps, seed)
 }
 
 /// Training loss of a scripted trainer, in nats per token.
