@@ -44,10 +44,11 @@ pub(crate) struct Origin {
     #[arg(required_unless_present = "input", conflicts_with = "input")]
     sweep: Option<String>,
     /// The table: CSV with a header, JSON lines (.jsonl) or Parquet (.parquet); needs no coordinator
-    #[arg(long, value_name = "FILE", requires = "maps")]
+    #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Which column is N, D, C, loss, unique (tokens), group (run), budget, noise (standard deviation
-    /// of the loss over seeds) or seconds; repeats
+    /// of the loss over seeds) or seconds; repeats; without any, columns called N, D, C and loss are
+    /// what their names say
     #[arg(long = "map", value_name = "ROLE=COLUMN", requires = "input")]
     maps: Vec<String>,
     /// Only rows whose cell is this text; repeats
@@ -92,6 +93,9 @@ impl Origin {
             let read = Mapping::new(&self.maps)
                 .and_then(|mapping| source::read(input, &mapping, &self.filters))
                 .map_err(|error| Failure::new(error.exit(), error))?;
+            if self.maps.is_empty() {
+                console.say(format_args!("columns by their names: {}", read.roles))?;
+            }
             let base = Options { ungrouped_column: read.run_column, ..Options::default() };
             return Ok(Gathered {
                 observations: read.observations,

@@ -23,6 +23,12 @@ pub(crate) enum SourceError {
     #[error("{}: there is no column `{name}`; hint: the columns are {existing}", path.display())]
     UnknownColumn { path: PathBuf, name: String, existing: String },
     #[error(
+        "{}: no --map is given, and there are no columns N, D or C, and loss; hint: --map N=COLUMN --map \
+         D=COLUMN --map loss=COLUMN; the columns are {existing}",
+        path.display()
+    )]
+    Unmapped { path: PathBuf, existing: String },
+    #[error(
         "{}: {}{}; hint: every N, D, C, unique, seconds and loss must be a finite number above 0; leave rows \
          out with --where",
         path.display(), rows.join("; "), and_more(*more)
@@ -38,7 +44,10 @@ impl SourceError {
     /// The exit code of this refusal: 2 for usage, 5 for the data.
     pub(crate) const fn exit(&self) -> Exit {
         match self {
-            Self::Open { .. } | Self::Option { .. } | Self::UnknownColumn { .. } => Exit::Usage,
+            Self::Open { .. }
+            | Self::Option { .. }
+            | Self::UnknownColumn { .. }
+            | Self::Unmapped { .. } => Exit::Usage,
             Self::Malformed { .. }
             | Self::Empty(_)
             | Self::TooLong { .. }

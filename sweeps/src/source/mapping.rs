@@ -34,6 +34,10 @@ impl Role {
         Self::Seconds,
     ];
 
+    /// What a column may mean by its name alone: the others change the fit in ways that a table
+    /// which happens to have such a column need not want.
+    const PLAIN: [Self; 4] = [Self::N, Self::D, Self::C, Self::Loss];
+
     const fn name(self) -> &'static str {
         match self {
             Self::N => "N",
@@ -62,11 +66,16 @@ pub(crate) struct Mapping {
     maps: Vec<MapArg>,
     /// Columns of finite numbers of either sign, where an empty cell is no number.
     extras: Vec<String>,
+    /// Columns that are called like a role of [`Role::PLAIN`] have it.
+    by_name: bool,
 }
 
 impl Mapping {
-    /// Reads the arguments of `--map`.
+    /// Reads the arguments of `--map`; without any the columns' names decide.
     pub(crate) fn new(arguments: &[String]) -> Result<Self, SourceError> {
+        if arguments.is_empty() {
+            return Ok(Self { maps: Vec::new(), extras: Vec::new(), by_name: true });
+        }
         let mapping = Self::beside(arguments, Vec::new())?;
         if mapping.has_loss() {
             return Ok(mapping);
@@ -107,7 +116,7 @@ impl Mapping {
             }
             list.push(MapArg { role, column: column.to_owned() });
         }
-        Ok(Self { maps: list, extras })
+        Ok(Self { maps: list, extras, by_name: false })
     }
 }
 
@@ -127,6 +136,17 @@ impl FromStr for Filter {
             .ok_or_else(|| "give COLUMN=VALUE; hint: --where dataset=c4".to_owned())?;
         Ok(Self { column: column.to_owned(), value: value.to_owned() })
     }
+}
+
+/// The columns that are called like their roles.
+fn named(path: &Path, names: &[String]) -> Result<Vec<(Role, usize)>, SourceError> {
+    let place = |role: Role| names.iter().position(|name| name == role.name());
+    let roles: Vec<(Role, usize)> =
+        Role::PLAIN.into_iter().filter_map(|role| Some((role, place(role)?))).collect();
+    if roles.len() > 1 && roles.iter().any(|(role, _)| *role == Role::Loss) {
+        return Ok(roles);
+    }
+    Err(SourceError::Unmapped { path: path.into(), existing: names.join(", ") })
 }
 
 /// Roles and filters resolved to the columns of one table.
@@ -170,11 +190,13 @@ impl<'a> Columns<'a> {
             .iter()
             .map(|name| place(name))
             .collect::<Result<Vec<_>, SourceError>>()?;
-        let roles = mapping
-            .maps
-            .iter()
-            .map(|map| Ok((map.role, place(&map.column)?)))
-            .collect::<Result<Vec<_>, SourceError>>()?;
+        let roles = if mapping.by_name {
+            named(path, &names)?
+        } else {
+            let maps = mapping.maps.iter();
+            maps.map(|map| Ok((map.role, place(&map.column)?)))
+                .collect::<Result<Vec<_>, SourceError>>()?
+        };
         let filters = filters
             .iter()
             .map(|filter| Ok((place(&filter.column)?, filter.value.as_str())))
@@ -251,6 +273,15 @@ impl<'a> Columns<'a> {
             extras.push(number);
         }
         if bad.is_empty() { Ok(Row { observation: row, seconds, extras }) } else { Err(bad) }
+    }
+
+    /// The roles in their order, each with its column.
+    pub(super) fn roles(&self) -> String {
+        let role = |&(role, column): &(Role, usize)| {
+            let (name, column) = (role.name(), &self.names[column]);
+            if name == column { name.to_owned() } else { format!("{name}={column}") }
+        };
+        self.roles.iter().map(role).collect::<Vec<_>>().join(", ")
     }
 
     /// A column that names runs, where no group is mapped.

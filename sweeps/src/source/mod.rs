@@ -34,6 +34,8 @@ pub(crate) struct Read {
     pub(crate) seconds: Vec<f64>,
     /// The columns beside the roles, for each row.
     pub(crate) extras: Vec<Vec<Option<f64>>>,
+    /// What each column was taken for.
+    pub(crate) roles: String,
     /// A column that names runs, where no group is mapped.
     pub(crate) run_column: Option<String>,
 }
@@ -122,6 +124,7 @@ impl<'a> Collector<'a> {
             observations: self.observations,
             seconds: self.seconds,
             extras: self.extras,
+            roles: self.columns.roles(),
             run_column: self.columns.run_column(),
         })
     }

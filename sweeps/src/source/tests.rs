@@ -78,6 +78,19 @@ fn unknown_columns_are_answered_with_those_that_exist() {
 }
 
 #[test]
+fn without_a_mapping_the_names_of_columns_decide() {
+    let named = table(".csv", "run,N,D,loss,noise\na,1e6,2e7,3.5,\nb,2e6,2e7,3.25,\n");
+    let read_back = read(named.path(), &mapping(&[]), &[]).unwrap();
+    assert_eq!((read_back.observations.len(), read_back.roles.as_str()), (2, "N, D, loss"));
+    assert_eq!(read_back.observations[0].n, Some(1e6));
+    for header in ["n,tokens,loss", "N,D,final", "loss,a,b"] {
+        let message = refusal(".csv", &format!("{header}\n1,2,3\n"), &[], &[]);
+        assert!(message.contains("--map N=COLUMN"), "{message}");
+        assert!(message.contains(&header.replace(',', ", ")), "{message}");
+    }
+}
+
+#[test]
 fn files_that_are_no_tables_are_refused() {
     assert!(refusal(".csv", "", &MAPS, &[]).contains("empty"));
     assert!(refusal(".jsonl", "", &MAPS, &[]).contains("empty"));
