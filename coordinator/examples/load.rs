@@ -74,7 +74,7 @@ fn main() -> Result<()> {
 
 /// Serves until stdin closes.
 async fn serve(folder: &str, store: &str) -> Result<()> {
-    let config = Config { store: store.to_owned(), state: folder.into() };
+    let config = Config { store: store.to_owned(), state: folder.into(), ..Config::default() };
     let listener = coordinator::bind("127.0.0.1:0").await?;
     let coordinator = Coordinator::prepare(config, listener).await?;
     println!("ready");

@@ -20,7 +20,9 @@ use sweep_spec::{
     id::{RunId, SweepId},
     policy::Policy,
 };
-use sweep_store::{Applied, CheckpointRow, GrantRow, NewSweep, Store, StoreError, Submitted};
+use sweep_store::{
+    Applied, CheckpointRow, GrantRow, NewSweep, Spent, Store, StoreError, Submitted,
+};
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
@@ -34,6 +36,7 @@ use self::{
 };
 use crate::{
     clock::{Clock, unix_ms},
+    metrics::Metrics,
     scheduler::{Action, Beat, Ended, Event, Grant, Held, Joined, Scheduler},
 };
 
@@ -57,6 +60,7 @@ struct Session {
 pub(crate) struct Actor {
     store: Store,
     clock: Clock,
+    metrics: Metrics,
     scheduler: Scheduler,
     sessions: HashMap<String, Session>,
     /// Workers that joined and have not opened their life line since.
@@ -67,12 +71,17 @@ pub(crate) struct Actor {
 
 impl Actor {
     /// Loads the store and makes the actor.
-    pub(crate) async fn load(store: Store, clock: Clock) -> Result<(Self, Handle), StoreError> {
+    pub(crate) async fn load(
+        store: Store,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> Result<(Self, Handle), StoreError> {
         let scheduler = load_scheduler(&store, clock.now()).await?;
         let (handle, inbox) = Handle::new();
         let actor = Self {
             store,
             clock,
+            metrics,
             scheduler,
             sessions: HashMap::new(),
             joined: HashSet::new(),
@@ -355,6 +364,7 @@ impl Actor {
             }
             if !ends.is_empty() {
                 self.store.end(&ends).await?;
+                ends.iter().for_each(|row| self.metrics.ended(row.outcome));
             }
             if !states.is_empty() {
                 self.store.set_states(&states).await?;
@@ -374,6 +384,7 @@ impl Actor {
         }
         let rows: Vec<GrantRow> = grants.iter().map(grant_row).collect();
         let granted = self.store.grant(&rows).await?;
+        self.metrics.granted(granted.iter().flatten().count());
         let mut actions = Vec::new();
         for (grant, granted) in grants.into_iter().zip(granted) {
             let (key, worker) = (grant.key.clone(), grant.worker.clone());
@@ -457,8 +468,7 @@ fn grant_row(grant: &Grant) -> GrantRow {
 
 async fn load_scheduler(store: &Store, now: Duration) -> Result<Scheduler, StoreError> {
     let mut cost = CostModel::default();
-    let measured = store.measured().await?;
-    for attempt in &measured {
+    for attempt in store.measured().await? {
         cost.observe_steps(&attempt.device_name, &attempt.config, attempt.steps, attempt.seconds);
     }
     let mut scheduler = Scheduler::new(cost);
@@ -478,8 +488,8 @@ async fn load_scheduler(store: &Store, now: Duration) -> Result<Scheduler, Store
             },
         );
     }
-    for attempt in &measured {
-        scheduler.book(&attempt.config.id(), attempt.steps, attempt.seconds);
+    for Spent { run, steps, held_ms } in store.spent().await? {
+        scheduler.book(&run, steps, Duration::from_millis(held_ms));
     }
     Ok(scheduler)
 }

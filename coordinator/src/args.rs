@@ -6,12 +6,14 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser};
+use clap::{Args, Parser, Subcommand};
 use sweep_proto::access::{STATE_FOLDER, STATE_VARIABLE};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    auth::write_client_access,
+    authority::Authority,
     config::Config,
     error::CoordinatorError,
     serve::{Coordinator, bind},
@@ -27,20 +29,84 @@ struct Cli {
 
 /// Arguments of the coordinator.
 #[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct CoordinatorArgs {
-    /// Address to listen on; port 0 takes any free one
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Address to listen on; port 0 takes any free one; 0.0.0.0:7171 lets other machines in, encrypted
     #[arg(long, default_value = "127.0.0.1:7171", value_name = "HOST:PORT")]
     pub listen: String,
+    /// Name or address by which other machines reach this one [default: the address of --listen, or
+    /// this machine's name]
+    #[arg(long, value_name = "HOST")]
+    pub advertise: Option<String>,
+    /// Let in only clients that also show a certificate of this coordinator's authority; the access
+    /// file holds one, `coordinator ca client` makes more
+    #[arg(long)]
+    pub client_certificates: bool,
     /// Store, sqlite:PATH or postgres://USER@HOST/DATABASE with the password in PGPASSWORD or the
     /// file PGPASSFILE; sqlite:STATE/sweep.db when absent
     #[arg(long, value_name = "ADDRESS")]
     pub store: Option<String>,
-    /// Folder of the access file and, by default, the store
-    #[arg(long, value_name = "FOLDER", env = STATE_VARIABLE, default_value = STATE_FOLDER)]
-    pub state: PathBuf,
+    #[command(flatten)]
+    state: StateArg,
     /// Log as JSON lines
     #[arg(long)]
     pub log_json: bool,
+}
+
+/// The state folder.
+#[derive(Clone, Debug, Args)]
+struct StateArg {
+    /// Folder of the access file and, by default, the store
+    #[arg(
+        long = "state",
+        value_name = "FOLDER",
+        env = STATE_VARIABLE,
+        default_value = STATE_FOLDER
+    )]
+    folder: PathBuf,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// The authority that vouches for this coordinator and its clients
+    #[command(subcommand)]
+    Ca(CaCommand),
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum CaCommand {
+    /// Makes the authority, before the first start on a network would
+    Init(StateArg),
+    /// Writes an access file with a certificate of its own, for a person or a machine
+    Client {
+        /// Who it is for
+        name: String,
+        /// The access file to write
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        #[command(flatten)]
+        state: StateArg,
+    },
+}
+
+impl CaCommand {
+    fn run(&self) -> Result<(), CoordinatorError> {
+        let made = match self {
+            Self::Init(state) => {
+                Authority::make(&state.folder)?;
+                state.folder.as_path()
+            }
+            Self::Client { name, out, state } => {
+                write_client_access(&state.folder, name, out)?;
+                out.as_path()
+            }
+        };
+        // A reader that is gone has seen enough.
+        let _ = writeln!(io::stdout().lock(), "{}", made.display());
+        Ok(())
+    }
 }
 
 /// Exit code of a bad argument.
@@ -65,13 +131,24 @@ impl CoordinatorArgs {
         let store = self
             .store
             .clone()
-            .unwrap_or_else(|| format!("sqlite:{}", self.state.join("sweep.db").display()));
-        Config { store, state: self.state.clone() }
+            .unwrap_or_else(|| format!("sqlite:{}", self.state.folder.join("sweep.db").display()));
+        Config {
+            store,
+            state: self.state.folder.clone(),
+            advertise: self.advertise.clone(),
+            client_certificates: self.client_certificates,
+        }
     }
 
-    /// Serves until SIGINT or SIGTERM.
+    /// Serves until SIGINT or SIGTERM, or does what a subcommand says.
     #[must_use]
     pub fn run(&self) -> ExitCode {
+        if let Some(Command::Ca(command)) = &self.command {
+            return match command.run() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error.to_string()),
+            };
+        }
         self.log();
         let runtime = match tokio::runtime::Runtime::new() {
             Ok(runtime) => runtime,

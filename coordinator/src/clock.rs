@@ -22,8 +22,8 @@ impl Clock {
     }
 }
 
-/// Wall time in milliseconds, for display only.
-#[expect(clippy::disallowed_methods, reason = "wall time is stored for display only")]
+/// Wall time in milliseconds, for display and for the dates of certificates.
+#[expect(clippy::disallowed_methods, reason = "wall time is for display and for dates")]
 pub(crate) fn unix_ms() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

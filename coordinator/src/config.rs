@@ -3,10 +3,15 @@
 use std::path::PathBuf;
 
 /// Configuration of a coordinator; the listener comes beside it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     /// Address of the store: `sqlite:PATH` or `postgres://USER@HOST/DATABASE`.
     pub store: String,
     /// Folder of the access file; made when there is none.
     pub state: PathBuf,
+    /// Name or address by which other machines reach this one; else that of the listener, or the
+    /// name of this machine.
+    pub advertise: Option<String>,
+    /// Clients must show a certificate of the coordinator's authority beside the token.
+    pub client_certificates: bool,
 }

@@ -2,7 +2,10 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
+use sweep_proto::access::AccessError;
 use sweep_store::StoreError;
+
+use crate::authority::AuthorityError;
 
 /// An error of the coordinator; it ends in a hint where there is a cure.
 #[derive(Debug, thiserror::Error)]
@@ -25,12 +28,28 @@ pub enum CoordinatorError {
         /// What the system said.
         source: io::Error,
     },
-    /// Plain text must not leave the machine.
+    /// Client certificates, and nobody but this machine to show them.
     #[error(
-        "{0} can be reached from other machines, and the connection is not encrypted; hint: listen \
-         on 127.0.0.1 and let workers of other machines come through an SSH tunnel"
+        "{0} is reached from this machine alone, in plain text, where no client shows a certificate; \
+         hint: leave out --client-certificates, or listen on an address of the network"
     )]
-    NotLoopback(SocketAddr),
+    PlainText(SocketAddr),
+    /// No certificate to listen with.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// What is to be handed out is not there yet.
+    #[error("{source}; hint: start the coordinator once on an address of the network")]
+    NoAccess {
+        /// Why.
+        source: AccessError,
+    },
+    /// A coordinator that only this machine reaches.
+    #[error(
+        "the coordinator of {} listens on this machine alone, and its clients need no certificate; \
+         hint: start it with --listen on an address of the network",
+        .0.display()
+    )]
+    NotReached(PathBuf),
     /// The state folder cannot be used.
     #[error(
         "cannot write the access file {}: {source}; hint: choose a folder of yours with --state",

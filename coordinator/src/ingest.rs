@@ -18,6 +18,8 @@ use tokio::{
 };
 use tonic::Status;
 
+use crate::{clock::Clock, metrics::Metrics};
+
 /// Batches that wait for a commit; beyond it the workers' streams wait. About 6 MB.
 const WAITING_MAX: usize = 256;
 
@@ -63,9 +65,13 @@ pub(crate) struct Ingest {
 
 impl Ingest {
     /// Starts the writer; it ends, with everything committed, when the last clone is dropped.
-    pub(crate) fn start(store: Store, latest: Latest) -> (Self, tokio::task::JoinHandle<()>) {
+    pub(crate) fn start(
+        store: Store,
+        latest: Latest,
+        metrics: Metrics,
+    ) -> (Self, tokio::task::JoinHandle<()>) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        (Self { sender }, tokio::spawn(write(store, latest, receiver)))
+        (Self { sender }, tokio::spawn(write(store, latest, metrics, receiver)))
     }
 
     /// Hands in a batch; the receiver hears of it once it is durable.
@@ -78,7 +84,13 @@ impl Ingest {
     }
 }
 
-async fn write(store: Store, latest: Latest, mut receiver: mpsc::Receiver<Waiting>) {
+async fn write(
+    store: Store,
+    latest: Latest,
+    metrics: Metrics,
+    mut receiver: mpsc::Receiver<Waiting>,
+) {
+    let clock = Clock::start();
     while let Some(first) = receiver.recv().await {
         let mut rows = first.batch.points.len();
         let (mut batches, mut replies) = (vec![first.batch], vec![first.reply]);
@@ -102,7 +114,12 @@ async fn write(store: Store, latest: Latest, mut receiver: mpsc::Receiver<Waitin
         }
         #[cfg(feature = "simulation")]
         let replies = crate::simulation::acknowledge_early(&batches, replies);
+        let began = clock.now();
         let result = store.ingest(&batches).await;
+        if let Ok(answers) = &result {
+            let sizes = batches.iter().map(|batch| batch.points.len());
+            metrics.committed((clock.now() - began).as_secs_f64(), sizes.zip(answers));
+        }
         answer(&latest, &batches, replies, result);
     }
 }

@@ -8,11 +8,14 @@
 mod actor;
 mod args;
 mod auth;
+mod authority;
 mod clock;
 mod config;
 mod error;
 mod grpc;
 mod ingest;
+mod metrics;
+mod reach;
 mod scheduler;
 mod serve;
 #[cfg(feature = "simulation")]
@@ -20,6 +23,7 @@ pub mod simulation;
 
 pub use args::{CoordinatorArgs, main};
 pub use auth::access_path;
+pub use authority::AuthorityError;
 pub use config::Config;
 pub use error::CoordinatorError;
 pub use serve::{Coordinator, bind, run};

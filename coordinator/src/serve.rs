@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    service::interceptor::InterceptedService,
+    service::{Routes, interceptor::InterceptedService},
     transport::{Server, server::Connected},
 };
 
@@ -38,6 +38,8 @@ use crate::{
     error::CoordinatorError,
     grpc::{ControlService, Shared, WorkService},
     ingest::{Ingest, Latest},
+    metrics::{self, Metrics},
+    reach::Reach,
 };
 
 /// Pings on idle connections; a half-open one is found within 25 s.
@@ -59,10 +61,10 @@ const CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
 /// Time for open streams after the shutdown; workers hold theirs for ever.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Binds a listener. Plain text stays on the machine: other addresses are refused.
+/// Binds a listener.
 ///
 /// # Errors
-/// [`CoordinatorError`]: no address, not a loopback address, or the port is in use.
+/// [`CoordinatorError`]: no address, one that is not of this machine, or the port is in use.
 pub async fn bind(address: &str) -> Result<TcpListener, CoordinatorError> {
     let text = if address.parse::<u16>().is_ok() {
         format!("127.0.0.1:{address}")
@@ -71,9 +73,6 @@ pub async fn bind(address: &str) -> Result<TcpListener, CoordinatorError> {
     };
     let address: SocketAddr =
         text.parse().map_err(|_| CoordinatorError::Address(address.to_owned()))?;
-    if !address.ip().is_loopback() {
-        return Err(CoordinatorError::NotLoopback(address));
-    }
     TcpListener::bind(address).await.map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => CoordinatorError::PortInUse(address),
         _ => CoordinatorError::Listen { address, source },
@@ -99,6 +98,7 @@ pub struct Coordinator {
     config: Config,
     store: Store,
     listener: TcpListener,
+    reach: Reach,
     access: Access,
 }
 
@@ -111,13 +111,11 @@ impl Coordinator {
         let local = listener.local_addr().map_err(|error| {
             CoordinatorError::Serve(format!("the listener has no address: {error}"))
         })?;
-        if !local.ip().is_loopback() {
-            return Err(CoordinatorError::NotLoopback(local));
-        }
         // The store first: a second coordinator must not replace the access file of the first.
         let store = Store::open(&config.store).await?;
-        let access = make_access(&config.state, local)?;
-        Ok(Self { config, store, listener, access })
+        let reach = Reach::of(local, &config)?;
+        let access = make_access(&config.state, &reach)?;
+        Ok(Self { config, store, listener, reach, access })
     }
 
     /// Address and token.
@@ -146,11 +144,13 @@ impl Coordinator {
         self,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), CoordinatorError> {
+        let server = limited(self.reach.server()?);
         let clock = Clock::start();
         let latest = Latest::default();
-        let (actor, handle) = Actor::load(self.store.clone(), clock).await?;
+        let metrics = Metrics::default();
+        let (actor, handle) = Actor::load(self.store.clone(), clock, metrics.clone()).await?;
         let actor = tokio::spawn(actor.run());
-        let (ingest, writer) = Ingest::start(self.store.clone(), latest.clone());
+        let (ingest, writer) = Ingest::start(self.store.clone(), latest.clone(), metrics.clone());
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let shared = Shared {
             store: self.store.clone(),
@@ -162,7 +162,8 @@ impl Coordinator {
             stopped: stopped.clone(),
         };
         let gate = Gate::new(&self.access);
-        let server = router(shared, gate)
+        let server = router(server, shared, metrics, gate)
+            .await?
             .serve_with_incoming_shutdown(accept(self.listener), ended(stopped.clone()));
         tracing::info!(address = self.access.address, store = self.config.store, "serving");
         let mut server = std::pin::pin!(server);
@@ -198,22 +199,50 @@ async fn ended(mut stopped: tokio::sync::watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-pub(crate) fn router(shared: Shared, gate: Gate) -> tonic::transport::server::Router {
+/// The services on a server.
+///
+/// # Errors
+/// [`CoordinatorError::Serve`] when the description of the wire is no description.
+pub(crate) async fn router(
+    mut server: Server,
+    shared: Shared,
+    metrics: Metrics,
+    gate: Gate,
+) -> Result<tonic::transport::server::Router, CoordinatorError> {
     let control = ControlServer::new(ControlService::new(shared.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let work = WorkServer::new(WorkService::new(shared))
+    let work = WorkServer::new(WorkService::new(shared.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    Server::builder()
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<ControlServer<ControlService>>().await;
+    reporter.set_serving::<WorkServer<WorkService>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(sweep_proto::DESCRIPTORS)
+        .build_v1()
+        .map_err(|error| CoordinatorError::Serve(format!("the wire: {error}")))?;
+    let any = gate.for_any_version();
+    let mut services = Routes::builder();
+    services
+        .add_service(InterceptedService::new(control, gate.clone()))
+        .add_service(InterceptedService::new(work, gate))
+        .add_service(InterceptedService::new(health, any.clone()))
+        .add_service(InterceptedService::new(reflection, any.clone()));
+    let services = services.routes().into_axum_router();
+    Ok(server.add_routes(services.merge(metrics::route(shared, metrics, any)).into()))
+}
+
+/// A server with the limits of a connection.
+pub(crate) fn limited(server: Server) -> Server {
+    server
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .max_concurrent_streams(STREAMS_MAX)
-        .accept_http1(false)
+        // For the metrics; a call needs HTTP/2.
+        .accept_http1(true)
         .tcp_nodelay(true)
-        .add_service(InterceptedService::new(control, gate.clone()))
-        .add_service(InterceptedService::new(work, gate))
 }
 
 /// Open connections by address.

@@ -12,7 +12,10 @@ use tokio::{
     sync::{oneshot, watch},
 };
 use tokio_stream::Stream;
-use tonic::{Status, transport::server::Connected};
+use tonic::{
+    Status,
+    transport::{Server, server::Connected},
+};
 
 use crate::{
     actor::Actor,
@@ -21,7 +24,8 @@ use crate::{
     error::CoordinatorError,
     grpc::Shared,
     ingest::{Ingest, Latest},
-    serve::router,
+    metrics::Metrics,
+    serve::{limited, router},
 };
 
 thread_local! {
@@ -49,26 +53,33 @@ pub(crate) fn acknowledge_early(batches: &[Batch], replies: Replies) -> Replies 
     open
 }
 
-/// Serves a store over the connections of `incoming`, until it is dropped or fails.
+/// Serves a store over the connections of `incoming`, until it is dropped or fails. Without
+/// `keep_alive` a connection that nothing comes through stays open, as one to a proxy does.
 ///
 /// # Errors
 /// [`CoordinatorError`] when the store cannot be read or the network fails.
 pub async fn serve<IO>(
     store: Store,
     access: &Access,
+    keep_alive: bool,
     incoming: impl Stream<Item = io::Result<IO>>,
 ) -> Result<(), CoordinatorError>
 where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
-    let (clock, latest) = (Clock::start(), Latest::default());
-    let (actor, handle) = Actor::load(store.clone(), clock).await?;
+    let (clock, latest, metrics) = (Clock::start(), Latest::default(), Metrics::default());
+    let (actor, handle) = Actor::load(store.clone(), clock, metrics.clone()).await?;
     let actor = tokio::spawn(actor.run());
-    let (ingest, writer) = Ingest::start(store.clone(), latest.clone());
+    let (ingest, writer) = Ingest::start(store.clone(), latest.clone(), metrics.clone());
     let (stop, stopped) = watch::channel(false);
     let address = "memory".to_owned();
     let shared = Shared { store, actor: handle, ingest, latest, clock, address, stopped };
-    let served = router(shared, Gate::new(access)).serve_with_incoming(incoming).await;
+    let mut server = limited(Server::builder());
+    if !keep_alive {
+        server = server.http2_keepalive_interval(None);
+    }
+    let services = router(server, shared, metrics, Gate::new(access)).await?;
+    let served = services.serve_with_incoming(incoming).await;
     stop.send_replace(true);
     let _ = tokio::join!(actor, writer);
     served.map_err(|error| CoordinatorError::Serve(error.to_string()))

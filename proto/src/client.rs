@@ -6,12 +6,12 @@ use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
 use crate::{
     MESSAGE_BYTES_MAX, VERSION_HEADER,
-    access::Access,
+    access::{Access, AddressError, check_address},
     v1::{control_client::ControlClient, work_client::WorkClient},
     version,
 };
@@ -64,9 +64,18 @@ pub enum ConnectError {
         /// What the network said.
         reason: String,
     },
-    /// The address is no address.
-    #[error("`{0}` is no address; hint: write it as http://HOST:PORT")]
-    Address(String),
+    /// The address is none, or must not be dialled.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// Nothing in the access file says whom to trust.
+    #[error(
+        "{0} is encrypted, and the access file names no authority to trust; hint: take the whole \
+         access file that this coordinator wrote"
+    )]
+    NoAuthority(String),
+    /// The certificates in the access file are damaged.
+    #[error("the certificates in the access file are damaged: {0}; hint: copy the file again")]
+    Certificates(String),
     /// The token has characters that a header cannot have.
     #[error("the token in the access file is damaged; hint: start the coordinator again")]
     Token,
@@ -93,6 +102,7 @@ impl Connection {
     /// # Errors
     /// As [`Connection::open`].
     pub async fn open_as(access: &Access, version: &str) -> Result<Self, ConnectError> {
+        check_address(&access.address)?;
         Self::dial(access, version, |endpoint| async move { endpoint.connect().await }).await
     }
 
@@ -125,13 +135,14 @@ impl Connection {
             version: version.parse().map_err(|_| ConnectError::Token)?,
         };
         let endpoint = Endpoint::from_shared(access.address.clone())
-            .map_err(|_| ConnectError::Address(access.address.clone()))?
+            .map_err(|_| AddressError::Format(access.address.clone()))?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
             .http2_max_header_list_size(HEADER_BYTES_MAX);
+        let endpoint = secured(endpoint, access)?;
         let channel = connect(endpoint).await.map_err(|error| ConnectError::Unreachable {
             address: access.address.clone(),
             reason: root_cause(&error),
@@ -154,6 +165,25 @@ impl Connection {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
+}
+
+/// The endpoint with the encryption that its address asks for: it trusts the authority of the access
+/// file and no other.
+fn secured(endpoint: Endpoint, access: &Access) -> Result<Endpoint, ConnectError> {
+    if !access.address.starts_with("https://") {
+        return Ok(endpoint);
+    }
+    let authority = access
+        .authority
+        .as_ref()
+        .ok_or_else(|| ConnectError::NoAuthority(access.address.clone()))?;
+    let mut tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(authority))
+        .timeout(CONNECT_TIMEOUT);
+    if let Some(identity) = &access.identity {
+        tls = tls.identity(Identity::from_pem(&identity.certificate, &identity.key));
+    }
+    endpoint.tls_config(tls).map_err(|error| ConnectError::Certificates(root_cause(&error)))
 }
 
 /// The innermost error: "connection refused" rather than "transport error".

@@ -260,6 +260,7 @@ pub fn ending(field: &str, ending: Option<&v1::Ending>) -> Result<Ending> {
                 Ok(v1::FailureCause::Program) => FailureCause::Program,
                 Ok(v1::FailureCause::Infrastructure) => FailureCause::Infrastructure,
                 Ok(v1::FailureCause::Configuration) => FailureCause::Configuration,
+                Ok(v1::FailureCause::Daemon) => FailureCause::Daemon,
                 _ => {
                     let field = format!("{field}.failed.cause");
                     return Err(FieldError::new(field, format!("{} is no cause", end.cause)));
@@ -276,6 +277,7 @@ impl From<FailureCause> for v1::FailureCause {
             FailureCause::Program => Self::Program,
             FailureCause::Infrastructure => Self::Infrastructure,
             FailureCause::Configuration => Self::Configuration,
+            FailureCause::Daemon => Self::Daemon,
         }
     }
 }

@@ -19,6 +19,9 @@ pub mod v1 {
     tonic::include_proto!("sweep.v1");
 }
 
+/// The wire files in their compiled form, for tools that ask a server what it speaks.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 /// Longest message in either direction. Longer lists are streamed.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 

@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn nobody_listening_is_exit_code_3() {
         // Port 1 of loopback: nothing of ours, and not a port that a test may be given.
-        let access = Access { address: "http://127.0.0.1:1".into(), token: "0".into() };
+        let access = Access::plain("http://127.0.0.1:1", "0");
         let failure = block_on(connect(&access)).expect_err("nobody listens");
         assert_eq!(failure.exit(), Exit::Unreachable);
         assert!(failure.to_string().starts_with("no coordinator answers at http://127.0.0.1:1"));

@@ -80,10 +80,7 @@ impl Process {
     /// # Errors
     /// When `kill` refuses, for example because the process has ended.
     pub fn signal(&self, name: &str) -> Result<()> {
-        let id = self.id().to_string();
-        let status = Command::new("kill").args([&format!("-{name}"), &id]).status()?;
-        ensure!(status.success(), "no process {id} of {} to send {name}", self.name);
-        Ok(())
+        signal(self.id(), name).with_context(|| self.name.clone())
     }
 
     /// Waits for its end.
@@ -123,6 +120,32 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a signal by name to a process.
+///
+/// # Errors
+/// When `kill` refuses, for example because the process has ended.
+pub fn signal(process: u32, name: &str) -> Result<()> {
+    let id = process.to_string();
+    let status = Command::new("kill").args([&format!("-{name}"), &id]).status()?;
+    ensure!(status.success(), "no process {id} to send {name}");
+    Ok(())
+}
+
+/// The processes that a process has started and not reaped, oldest first.
+#[must_use]
+pub fn children(process: u32) -> Vec<u32> {
+    let listed = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = listed.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let parent = |id: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        // The name stands in parentheses and may hold spaces; state and parent follow.
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u32>().ok()
+    };
+    let mut found: Vec<u32> = ids.filter(|id| parent(id) == Some(process)).collect();
+    found.sort_unstable();
+    found
 }
 
 /// Looks again and again until `look` finds something.

@@ -1,12 +1,13 @@
-//! Who may talk to a coordinator: the right token, the right version, on this machine.
+//! Who may talk to a coordinator: the right token and the right version, in plain text on this
+//! machine and encrypted from others.
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Output};
 
 use serde_json::{Value, json};
 use sweep_proto::{access::Access, client::Connection, v1};
-use sweep_tests::{Sandbox, assert_refused, free_port, said, wait_until};
+use sweep_tests::{Process, Sandbox, assert_refused, free_port, said, wait_until};
 
-use crate::services::{coordinator, coordinator_arguments};
+use crate::services::{self, answers, coordinator, coordinator_arguments};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
@@ -116,11 +117,67 @@ fn another_version_is_refused_and_both_are_named() {
     });
 }
 
-#[test]
-fn a_listener_beyond_this_machine_is_refused() {
-    let sandbox = Sandbox::new().unwrap();
+/// A coordinator that listens on every address of this machine, and is told as `localhost`.
+fn on_the_network(sandbox: &Sandbox, more: &[&str]) -> Process {
     let arguments = coordinator_arguments(&sandbox.path("state"), "0.0.0.0:0");
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let output = sandbox.run("coordinator", &arguments).unwrap();
-    assert_refused(&output, 1, &["0.0.0.0", "not encrypted"]);
+    let arguments = [&arguments[..], &["--advertise", "localhost"], more].concat();
+    let mut process = sandbox.start("coordinator", &arguments).unwrap();
+    answers(sandbox, &mut process).unwrap();
+    process
+}
+
+#[test]
+fn other_machines_are_let_in_encrypted_with_the_access_file_as_it_is() {
+    let sandbox = Sandbox::new().unwrap();
+    let coordinator = on_the_network(&sandbox, &[]);
+    let worker = services::worker(&sandbox, "worker").unwrap();
+    wait_until(
+        "the worker to join",
+        || worker.log() + &coordinator.log(),
+        || {
+            let status = sandbox.sweep_json(&["status", "--workers"])?;
+            Ok(status["workers"].as_array().is_some_and(|list| !list.is_empty()).then_some(()))
+        },
+    )
+    .unwrap();
+
+    let access = Access::read(&sandbox.access()).unwrap();
+    assert!(access.address.starts_with("https://localhost:"), "{}", access.address);
+    let status_by = |access: &Access| {
+        let path = sandbox.write("changed.json", access.to_json()).unwrap().display().to_string();
+        sandbox.run("sweep", &["status", "--access", &path]).unwrap()
+    };
+    let nameless = Access { authority: None, ..access.clone() };
+    assert_refused(&status_by(&nameless), 3, &["names no authority"]);
+    let plain = Access { address: access.address.replace("https", "http"), ..access.clone() };
+    assert_refused(&status_by(&plain), 3, &["access file"]);
+    // The token never leaves the machine in plain text.
+    let open = Access { address: "http://192.0.2.1:7171".to_owned(), ..access };
+    assert_refused(&status_by(&open), 3, &["192.0.2.1", "plain text"]);
+}
+
+#[test]
+fn clients_with_certificates_of_their_own() {
+    let sandbox = Sandbox::new().unwrap();
+    let state = sandbox.path("state").display().to_string();
+    let early = sandbox
+        .run("coordinator", &["ca", "client", "lab", "--out", "lab.json", "--state", &state]);
+    assert_refused(&early.unwrap(), 1, &["access.json"]);
+    let init = sandbox.run("coordinator", &["ca", "init", "--state", &state]).unwrap();
+    assert!(init.status.success(), "{}", said(&init));
+    let again = sandbox.run("coordinator", &["ca", "init", "--state", &state]).unwrap();
+    assert_refused(&again, 1, &["authority.pem"]);
+
+    let _coordinator = on_the_network(&sandbox, &["--client-certificates"]);
+    let made = ["ca", "client", "lab", "--out", "lab.json", "--state", &state];
+    let made = sandbox.run("coordinator", &made).unwrap();
+    assert!(made.status.success(), "{}", said(&made));
+    sandbox.sweep(&["status", "--access", "lab.json"]).unwrap();
+    let mode = fs::metadata(sandbox.path("lab.json")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600, "{mode:o}");
+
+    let bare = Access { identity: None, ..Access::read(&sandbox.access()).unwrap() };
+    let path = sandbox.write("bare.json", bare.to_json()).unwrap().display().to_string();
+    assert_refused(&sandbox.run("sweep", &["status", "--access", &path]).unwrap(), 3, &[]);
 }

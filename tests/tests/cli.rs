@@ -19,6 +19,20 @@ fn documented() -> Vec<Vec<String>> {
     commands
 }
 
+/// What a command says of itself.
+fn help_of(sandbox: &Sandbox, program: &str, path: &[String]) -> String {
+    let arguments: Vec<&str> = path.iter().map(String::as_str).chain(["--help"]).collect();
+    let help = sandbox.run(program, &arguments).unwrap();
+    assert!(help.status.success(), "{program} {path:?}: {}", said(&help));
+    String::from_utf8(help.stdout).unwrap()
+}
+
+/// Whether a command has this one below it.
+fn has_command(help: &str, word: &str) -> bool {
+    let listed = help.split("Commands:\n").nth(1).unwrap_or_default().split("\n\n").next();
+    listed.unwrap_or_default().lines().any(|line| line.split_whitespace().next() == Some(word))
+}
+
 #[test]
 fn commands_of_the_readme_exist_with_their_options() {
     let sandbox = Sandbox::new().unwrap();
@@ -38,16 +52,13 @@ fn commands_of_the_readme_exist_with_their_options() {
             }
             _ => continue,
         };
-        let mut arguments = Vec::new();
-        if rest.first().is_some_and(|word| !word.starts_with('-')) {
-            arguments.push(rest.remove(0));
+        let mut path: Vec<String> = Vec::new();
+        let mut help = help_of(&sandbox, program, &path);
+        while rest.first().is_some_and(|word| has_command(&help, word)) {
+            path.push(rest.remove(0));
+            help = help_of(&sandbox, program, &path);
         }
-        seen.insert([vec![program.to_owned()], arguments.clone()].concat().join(" "));
-        arguments.push("--help".to_owned());
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let help = sandbox.run(program, &arguments).unwrap();
-        assert!(help.status.success(), "{words:?}: {}", said(&help));
-        let help = String::from_utf8(help.stdout).unwrap();
+        seen.insert([vec![program.to_owned()], path].concat().join(" "));
         for word in rest {
             let known = !word.starts_with("--") || help.contains(&word);
             assert!(known, "{words:?}: no {word} in\n{help}");

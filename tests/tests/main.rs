@@ -5,6 +5,7 @@
 mod access;
 mod bad_data;
 mod bad_recipe;
+mod chaos;
 mod cli;
 mod drivers;
 mod guards;
@@ -14,5 +15,6 @@ mod resume;
 mod services;
 mod store;
 mod tasks;
+mod terms;
 mod trunk;
 mod walls;

@@ -2,48 +2,20 @@
 
 use std::{thread, time::Duration};
 
-use sweep_tests::{PostgresServer, Process, Sandbox, assert_refused};
+use sweep_tests::{Sandbox, assert_refused};
 
-use crate::services::{answers, coordinator, in_state, runs, skipped, slow, worker};
-
-fn server(test: &str) -> Option<PostgresServer> {
-    match PostgresServer::start().unwrap() {
-        Ok(server) => Some(server),
-        Err(reason) => {
-            skipped(test, &reason);
-            None
-        }
-    }
-}
-
-/// Starts a coordinator on this store and waits until it answers.
-fn coordinator_on(sandbox: &Sandbox, store: &str) -> Process {
-    let state = sandbox.path("state").display().to_string();
-    let arguments = ["--listen", "127.0.0.1:0", "--store", store, "--state", &state];
-    let mut process = sandbox.start("coordinator", &arguments).unwrap();
-    answers(sandbox, &mut process).unwrap();
-    process
-}
-
-/// Every point of every curve that training decides, in order: times and speeds differ always.
-fn curves(sandbox: &Sandbox) -> Vec<String> {
-    let table = sandbox.sweep(&["export", "last", "--points"]).unwrap();
-    let timed = |line: &&str| line.contains("second");
-    let mut lines: Vec<String> =
-        table.lines().filter(|line| !timed(line)).map(str::to_owned).collect();
-    lines.sort();
-    assert!(lines.len() > 100, "{table}");
-    lines
-}
+use crate::services::{
+    coordinator, coordinator_on, curves, in_state, postgres, runs, slow, worker,
+};
 
 #[test]
 fn a_sweep_on_a_server_that_crashes_is_the_sweep_on_a_file() {
     let name = "a_sweep_on_a_server_that_crashes_is_the_sweep_on_a_file";
-    let Some(server) = server(name) else { return };
+    let Some(server) = postgres(name).unwrap() else { return };
     let address = server.database().unwrap();
     let disturbed = Sandbox::new().unwrap();
     disturbed.write("recipe.toml", slow()).unwrap();
-    let mut first = coordinator_on(&disturbed, &address);
+    let mut first = coordinator_on(&disturbed, &address).unwrap();
     let _worker = worker(&disturbed, "worker").unwrap();
     disturbed.sweep(&["submit", "recipe.toml", "--yes"]).unwrap();
     for crash in 0..4_u64 {
@@ -55,7 +27,7 @@ fn a_sweep_on_a_server_that_crashes_is_the_sweep_on_a_file() {
     // And the coordinator too: what it acknowledged is on the server.
     first.signal("KILL").unwrap();
     first.wait().unwrap();
-    let second = coordinator_on(&disturbed, &address);
+    let second = coordinator_on(&disturbed, &address).unwrap();
     disturbed.sweep(&["watch"]).unwrap();
     let done = runs(&disturbed).unwrap();
     assert_eq!(in_state(&done, "finished"), done.len(), "{done:#?}\n{}", second.log());
@@ -68,7 +40,7 @@ fn a_sweep_on_a_server_that_crashes_is_the_sweep_on_a_file() {
     let _worker = worker(&quiet, "worker").unwrap();
     quiet.sweep(&["submit", "recipe.toml", "--yes"]).unwrap();
     quiet.sweep(&["watch"]).unwrap();
-    assert!(curves(&disturbed) == curves(&quiet), "the curves differ");
+    assert!(curves(&disturbed).unwrap() == curves(&quiet).unwrap(), "the curves differ");
 }
 
 #[test]

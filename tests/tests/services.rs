@@ -5,9 +5,9 @@ use std::{
     path::Path,
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::Value;
-use sweep_tests::{Process, Sandbox, wait_until};
+use sweep_tests::{PostgresServer, Process, Sandbox, wait_until};
 
 /// Nine runs of a fraction of a second each: three sizes and three token counts.
 pub(crate) const SMALL: &str = r#"name = "small"
@@ -68,6 +68,26 @@ pub(crate) fn coordinator(sandbox: &Sandbox) -> Result<Process> {
     Ok(process)
 }
 
+/// Starts a coordinator on this store and waits until it answers.
+pub(crate) fn coordinator_on(sandbox: &Sandbox, store: &str) -> Result<Process> {
+    let state = sandbox.path("state").display().to_string();
+    let arguments = ["--listen", "127.0.0.1:0", "--store", store, "--state", &state];
+    let mut process = sandbox.start("coordinator", &arguments)?;
+    answers(sandbox, &mut process)?;
+    Ok(process)
+}
+
+/// A server of Postgres; says so where there is none.
+pub(crate) fn postgres(test: &str) -> Result<Option<PostgresServer>> {
+    Ok(match PostgresServer::start()? {
+        Ok(server) => Some(server),
+        Err(reason) => {
+            skipped(test, &reason);
+            None
+        }
+    })
+}
+
 /// Waits until the coordinator of this sandbox answers.
 pub(crate) fn answers(sandbox: &Sandbox, process: &mut Process) -> Result<()> {
     wait_until(
@@ -92,6 +112,17 @@ pub(crate) fn worker(sandbox: &Sandbox, name: &str) -> Result<Process> {
 pub(crate) fn runs(sandbox: &Sandbox) -> Result<Vec<Value>> {
     let status = sandbox.sweep_json(&["status", "last"])?;
     Ok(status["runs"].as_array().cloned().unwrap_or_default())
+}
+
+/// Every point of every curve that training decides, in order: times and speeds differ always.
+pub(crate) fn curves(sandbox: &Sandbox) -> Result<Vec<String>> {
+    let table = sandbox.sweep(&["export", "last", "--points"])?;
+    let timed = |line: &&str| line.contains("second");
+    let mut lines: Vec<String> =
+        table.lines().filter(|line| !timed(line)).map(str::to_owned).collect();
+    lines.sort();
+    ensure!(lines.len() > 100, "{table}");
+    Ok(lines)
 }
 
 /// Runs of a list in a state.

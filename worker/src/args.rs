@@ -77,7 +77,7 @@ impl DeviceArgs {
 #[derive(Debug, Args)]
 struct ServeArgs {
     /// Address of the coordinator, in place of the one in its access file
-    #[arg(long, value_name = "http://HOST:PORT")]
+    #[arg(long, value_name = "URL")]
     coordinator: Option<String>,
     /// The coordinator's access file: its address and token [default: .sweep/access.json]
     #[arg(long, env = ACCESS_VARIABLE, value_name = "FILE")]
@@ -190,6 +190,7 @@ fn log_to_stderr() {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use sweep_proto::access::AddressError;
 
     use super::*;
 
@@ -232,10 +233,8 @@ mod tests {
         let base = ["--access", "a.json", "--state", "s", "--cache", "c"];
         let with = |more: &[&'static str]| config(&[&base[..], more].concat()).unwrap_err();
         assert_eq!(with(&["--slots", "0"]), ConfigError::Slots(0));
-        assert!(matches!(
-            with(&["--coordinator", "http://10.0.0.1:80"]),
-            ConfigError::NotLoopback(_)
-        ));
+        let plain = with(&["--coordinator", "http://10.0.0.1:80"]);
+        assert!(matches!(plain, ConfigError::Address(AddressError::Plain(_))));
         assert!(matches!(with(&["--coordinator", "here"]), ConfigError::Address(_)));
         assert!(Cli::try_parse_from(["worker", "--device", "gpu"]).is_err());
         assert!(Cli::try_parse_from(["worker", "--token", "x"]).is_err());

@@ -165,18 +165,21 @@ impl Play {
             }
             self.points(done, &[(Metric::TrainLoss, loss(config, done))]).await;
             self.say(FromTrainer::Progress { step: done, tokens_per_second: 1e6 }).await;
+            let last = done == config.steps;
+            if last {
+                self.points(done, &[(Metric::ValidationLoss, loss(config, done))]).await;
+            }
             let every = self.script.checkpoint_steps;
-            let kept = every > 0 && done % every == 0 && done < config.steps;
-            if kept || order.run.forks.contains(&done) {
+            let kept = every > 0 && done.is_multiple_of(every);
+            let stopping = !last && self.stop.load(Ordering::SeqCst);
+            if kept || last || stopping || order.run.forks.contains(&done) {
                 self.checkpoint(&order.checkpoints, done).await;
             }
-            if self.stop.load(Ordering::SeqCst) {
-                self.checkpoint(&order.checkpoints, done).await;
+            if stopping {
                 return self.end(Ending::Stopped { step: done }).await;
             }
         }
-        self.points(config.steps, &[(Metric::ValidationLoss, loss(config, config.steps))]).await;
-        self.checkpoint(&order.checkpoints, config.steps).await;
+        // Resumed at its last step there is nothing left to do, and nothing to tell.
         self.end(Ending::Finished { step: config.steps }).await
     }
 

@@ -215,7 +215,7 @@ async fn join(shared: &Shared, source: &AccessSource) -> Result<(Work, v1::JoinR
         .map_err(|_| Broken::Lost(format!("{} does not answer", access.address)))?
         .map_err(|error| match error {
             ConnectError::Unreachable { .. } => Broken::Lost(error.to_string()),
-            ConnectError::Address(_) | ConnectError::Token => Broken::Refused(error.to_string()),
+            _ => Broken::Refused(error.to_string()),
         })?;
     let mut work = connection.work();
     let request = shared.lock().join_request();

@@ -20,12 +20,13 @@ use sweep_proto::{
 use sweep_spec::{
     attempt::AttemptKey,
     metric::Point,
-    run::{Run, RunConfig},
+    run::{ParentEdge, Run, RunConfig},
 };
 
 use crate::{fake, fixtures, frame};
 
-type Dialled = Pin<Box<dyn Future<Output = Result<Connection, ConnectError>> + Send>>;
+/// A connection under way.
+pub type Dialled = Pin<Box<dyn Future<Output = Result<Connection, ConnectError>> + Send>>;
 
 /// A network that is not the system's.
 #[derive(Clone)]
@@ -92,6 +93,24 @@ pub(crate) fn wire_seq(offsets: &mut BTreeMap<AttemptKey, u64>, key: &AttemptKey
 #[must_use]
 pub fn scripted_run(steps: u64, seed: u64) -> Run {
     fixtures::run(steps, seed)
+}
+
+/// A trunk, then a branch of each of these lengths; the seed tells them from others.
+///
+/// # Panics
+/// When a length is too short for a cool-down of its own.
+#[must_use]
+pub fn scripted_family(lengths: &[u64], seed: u64) -> Vec<Run> {
+    let mut family: Vec<Run> = lengths.iter().map(|&steps| fixtures::run(steps, seed)).collect();
+    let mut trunk: Option<Run> = None;
+    for branch in &mut family {
+        let config = branch.config.trunk().expect("a fifth of its steps cools down");
+        let edge = ParentEdge { run: config.id(), step: config.steps };
+        let stem = Run { forks: vec![config.steps], config, ..branch.clone() };
+        trunk = Some(trunk.map_or_else(|| stem.clone(), |known| known.extended_by(&stem)));
+        branch.config.parent = Some(edge);
+    }
+    trunk.into_iter().chain(family).collect()
 }
 
 /// Training loss of a scripted trainer, in nats per token.

@@ -62,8 +62,8 @@ pub(crate) struct End {
     pub(crate) ending: Ending,
     /// Seconds of training; absent when none began.
     pub(crate) seconds: Option<f64>,
-    /// Step that the attempt resumed from; filled in by the spool.
-    pub(crate) resume_step: u64,
+    /// Step that the attempt resumed from, absent when it never began; filled in by the spool.
+    pub(crate) resume_step: Option<u64>,
     /// The most memory the trainer held.
     pub(crate) peak_memory_bytes: Option<u64>,
     /// Points that a full spool left out; filled in by the spool.
@@ -73,7 +73,13 @@ pub(crate) struct End {
 impl End {
     /// An end of which no more is known.
     pub(crate) fn new(ending: Ending) -> Self {
-        Self { ending, seconds: None, resume_step: 0, peak_memory_bytes: None, points_thinned: 0 }
+        Self {
+            ending,
+            seconds: None,
+            resume_step: None,
+            peak_memory_bytes: None,
+            points_thinned: 0,
+        }
     }
 }
 
@@ -173,7 +179,7 @@ impl Spool {
     /// Notes the step that an attempt resumed from, before its first point.
     pub(crate) fn started(&mut self, key: &AttemptKey, resume_step: u64) {
         if let Some(journal) = self.journals.get_mut(key) {
-            journal.resume_step = resume_step;
+            journal.resume_step = Some(resume_step);
         }
     }
 
@@ -326,7 +332,8 @@ struct Journal {
     /// Points of the batch that is not sealed yet.
     open: Vec<PackedPoint>,
     open_since: Option<Instant>,
-    resume_step: u64,
+    /// Unknown until the trainer has begun, and in a journal without points.
+    resume_step: Option<u64>,
     last_seq: u64,
     acked_seq: u64,
     thinned: u64,
@@ -347,7 +354,7 @@ impl Journal {
             refused: false,
             open: Vec::new(),
             open_since: None,
-            resume_step: 0,
+            resume_step: None,
             last_seq: acked_seq,
             acked_seq,
             thinned: 0,
@@ -410,7 +417,7 @@ impl Journal {
     fn note(&mut self, entry: &Entry) {
         let seq = match entry {
             Entry::Points { seq, resume_step, .. } => {
-                self.resume_step = *resume_step;
+                self.resume_step = Some(*resume_step);
                 self.last_seq = self.last_seq.max(*seq);
                 Some(*seq)
             }
@@ -457,7 +464,8 @@ impl Journal {
         if !self.open.is_empty() {
             self.last_seq += 1;
             let points = std::mem::take(&mut self.open);
-            let (seq, resume_step) = (self.last_seq, self.resume_step);
+            // Nobody trains a step before telling where the run began.
+            let (seq, resume_step) = (self.last_seq, self.resume_step.unwrap_or(0));
             self.push(Entry::Points { seq, resume_step, points });
             self.save();
         }

@@ -110,7 +110,7 @@ impl Supervisor {
     ) -> Self {
         for mark in spool.marks().into_iter().filter(|mark| mark.ending.is_none()) {
             let reason = "the worker ended while the run was trained".to_owned();
-            let ending = Ending::Failed { cause: FailureCause::Infrastructure, reason };
+            let ending = Ending::Failed { cause: FailureCause::Daemon, reason };
             spool.end(&mark.key, End::new(ending));
         }
         Self {
@@ -195,15 +195,14 @@ impl Supervisor {
         let run = convert::run("grant.run_json", &key.run, &grant.run_json)
             .map_err(|error| (FailureCause::Configuration, error.to_string()))?;
         let folder = self.checkpoints.join(key.run.as_str());
-        let ours = |at: &v1::CheckpointRef| at.worker_id == self.identity.worker_id;
-        let committed = grant.checkpoint.as_ref().map(|at| (at.step, ours(at)));
-        keep_committed(&folder, committed, &run.forks)
-            .and_then(|()| note_forks(&folder, &run.forks))
-            .map_err(|error| {
+        let committed = grant.checkpoint.as_ref().map(|at| at.step);
+        keep_committed(&folder, committed).and_then(|()| note_forks(&folder, &run.forks)).map_err(
+            |error| {
                 let hint = "hint: the folder given with --state must be writable";
                 let reason = format!("cannot prepare {}: {error}; {hint}", folder.display());
                 (FailureCause::Infrastructure, reason)
-            })?;
+            },
+        )?;
         let trunk = run.config.parent.as_ref().map(|edge| self.checkpoints.join(edge.run.as_str()));
         let trunk = trunk.filter(|folder| folder.is_dir());
         let checkpoint_seconds = checkpoint_seconds(&run);
@@ -483,16 +482,13 @@ fn checkpoint_seconds(run: &Run) -> f64 {
 /// File beside the checkpoints of a trunk with the steps that branches fork from.
 const FORKS: &str = "forks.json";
 
-/// Makes the folder of a run's checkpoints and removes those beyond the newest committed one, which
-/// is given with whether it lies here: the points before them may be lost, and a run resumed from
-/// there would leave a hole in its curve. Where the newest one lies on another worker, only the
-/// forks before it are of use here.
-fn keep_committed(folder: &Path, committed: Option<(u64, bool)>, forks: &[u64]) -> io::Result<()> {
+/// Makes the folder of a run's checkpoints and removes those beyond the newest one of this worker
+/// that was committed: the points before them may be lost, and a run resumed from there would leave
+/// a hole in its curve.
+fn keep_committed(folder: &Path, committed: Option<u64>) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     for (step, path) in checkpoints_in(folder)? {
-        let keep = committed
-            .is_some_and(|(newest, here)| step <= newest && (here || forks.contains(&step)));
-        if !keep {
+        if committed.is_none_or(|newest| step > newest) {
             remove(&path)?;
         }
     }

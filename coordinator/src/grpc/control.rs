@@ -1,6 +1,6 @@
 //! The service of the command line.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt, net::SocketAddr};
 
 use sweep_proto::{RECIPE_BYTES_MAX, SWEEP_RUNS_MAX, convert, fault::Fault, v1, version};
 use sweep_spec::{
@@ -129,8 +129,10 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<Streaming<v1::SubmitSweepRequest>>,
     ) -> Result<Response<v1::SubmitSweepReply>, Status> {
+        let peer = request.remote_addr();
         let (sweep, supersede, policy) = receive_sweep(request.into_inner()).await?;
         let sweep_id = sweep.id.to_string();
+        audit(peer, "submit", &(&sweep.name, &sweep_id, &policy));
         let (submitted, runs_superseded) =
             self.shared.actor.submit(sweep, supersede, policy).await?;
         let Submitted { runs_new, runs_finished, runs_known, runs_failed, .. } = submitted;
@@ -270,8 +272,9 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<v1::CancelSweepRequest>,
     ) -> Result<Response<v1::CancelSweepReply>, Status> {
+        let (peer, message) = (request.remote_addr(), request.into_inner());
+        audit(peer, "cancel", &message);
         let store = &self.shared.store;
-        let message = request.into_inner();
         let sweep = store.find_sweep(&message.sweep).await.map_err(store_status)?;
         let (runs_cancelled, runs_stopping) = if message.runs.is_empty() {
             self.shared.actor.cancel(sweep.id).await?
@@ -286,7 +289,8 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<v1::UpdateSweepRequest>,
     ) -> Result<Response<v1::UpdateSweepReply>, Status> {
-        let message = request.into_inner();
+        let (peer, message) = (request.remote_addr(), request.into_inner());
+        audit(peer, "update", &message);
         let store = &self.shared.store;
         let sweep = store.find_sweep(&message.sweep).await.map_err(store_status)?;
         let v1::UpdateSweepRequest { paused, checks_held, priority, .. } = message;
@@ -299,7 +303,8 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<v1::RetryRunsRequest>,
     ) -> Result<Response<v1::RetryRunsReply>, Status> {
-        let message = request.into_inner();
+        let (peer, message) = (request.remote_addr(), request.into_inner());
+        audit(peer, "retry", &message);
         let (sweep, mut runs) = self.select(&message.sweep, &message.runs).await?;
         if let Some(sweep) = sweep {
             let chosen = runs;
@@ -345,7 +350,9 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<v1::DrainWorkerRequest>,
     ) -> Result<Response<v1::DrainWorkerReply>, Status> {
-        self.shared.actor.drain(request.into_inner().worker_id).await?;
+        let (peer, message) = (request.remote_addr(), request.into_inner());
+        audit(peer, "drain", &message);
+        self.shared.actor.drain(message.worker_id).await?;
         Ok(Response::new(v1::DrainWorkerReply {}))
     }
 
@@ -358,6 +365,12 @@ impl v1::control_server::Control for ControlService {
             .map_err(|error| Status::internal(format!("the cost model: {error}")))?;
         Ok(Response::new(v1::GetCostModelReply { cost_model_json }))
     }
+}
+
+/// Tells the log who asks for a change and for which, under the target `audit`. As `Debug`, so that a
+/// name cannot break a line.
+fn audit(peer: Option<SocketAddr>, call: &str, what: &dyn fmt::Debug) {
+    tracing::info!(target: "audit", call, ?peer, ?what, "asked for");
 }
 
 /// Reads a sweep from its stream and checks that it is what its ids say.

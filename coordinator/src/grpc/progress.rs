@@ -65,8 +65,9 @@ pub(super) fn worker(
 /// One attempt in a sentence.
 pub(super) fn attempt_line(attempt: &AttemptRecord) -> String {
     let AttemptRecord { number, worker, host, device_name, .. } = attempt;
-    let start = match attempt.resume_step {
-        Some(step) if step > 0 => format!(" from step {step}"),
+    let start = match (attempt.resume_step, attempt.resume_attempt) {
+        (Some(step), Some(writer)) => format!(" from step {step} of attempt {writer}"),
+        (Some(step), None) if step > 0 => format!(" from step {step}"),
         _ => String::new(),
     };
     let outcome = attempt.outcome.as_deref().unwrap_or("running");

@@ -266,11 +266,8 @@ fn directive(sequence: u64, order: Order) -> v1::Directive {
             slot: grant.slot,
             run_json,
             lease_ms: millis(LEASE),
-            checkpoint: checkpoint.map(|found| v1::CheckpointRef {
-                step: found.step,
-                hash: found.hash,
-                worker_id: found.worker,
-            }),
+            checkpoint: checkpoint
+                .map(|found| v1::CheckpointRef { step: found.step, hash: found.hash }),
         }),
         Order::Kill { key, reason } => Wire::Kill(v1::Kill { key: Some((&key).into()), reason }),
         Order::Drain { reason } => Wire::Drain(v1::Drain { reason }),

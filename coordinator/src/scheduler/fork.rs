@@ -133,8 +133,7 @@ impl Scheduler {
             Fork::Free => None,
             Fork::At(workers) => {
                 let names: Vec<&str> = workers.iter().map(String::as_str).collect();
-                let waits =
-                    run.checkpoint_worker.is_none() && self.is_worth_waiting(now, run, workers);
+                let waits = run.checkpoint.is_none() && self.is_worth_waiting(now, run, workers);
                 waits.then(|| format!(
                     "It forks from trunk {trunk} at step {}, whose checkpoint lies on worker {}: \
                      it waits for a slot there.",

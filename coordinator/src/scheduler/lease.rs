@@ -252,7 +252,7 @@ impl EndFacts {
         let Self::Reported(ended) = self else { return None };
         match ended.ending {
             Ending::Finished { step } | Ending::Diverged { step } | Ending::Stopped { step } => {
-                Some(step.saturating_sub(ended.resume_step))
+                Some(step.saturating_sub(ended.resume_step?))
             }
             Ending::Failed { .. } => None,
         }
@@ -294,7 +294,7 @@ fn end_row(key: AttemptKey, facts: EndFacts) -> EndRow {
 
 fn reported_row(empty: EndRow, ended: Ended) -> EndRow {
     let mut row = EndRow {
-        resume_step: Some(ended.resume_step),
+        resume_step: ended.resume_step,
         seconds: ended.seconds,
         peak_memory_bytes: ended.peak_memory_bytes,
         points_thinned: ended.points_thinned,
@@ -314,10 +314,13 @@ fn reported_row(empty: EndRow, ended: Ended) -> EndRow {
         }
         Ending::Failed { cause, reason } => {
             (row.outcome, row.reason) = (Outcome::Failed, Some(reason));
-            row.failures.without_checkpoint = 1;
+            // A daemon that was killed is a worker that was lost: no attempt at progress failed.
+            row.failures.without_checkpoint = u32::from(cause != FailureCause::Daemon);
             match cause {
                 FailureCause::Program => row.failures.program = 1,
-                FailureCause::Infrastructure => row.failures.infrastructure = 1,
+                FailureCause::Infrastructure | FailureCause::Daemon => {
+                    row.failures.infrastructure = 1;
+                }
                 FailureCause::Configuration => row.state = RunState::Failed,
             }
         }

@@ -124,7 +124,8 @@ pub(crate) struct Running {
 pub(crate) struct Ended {
     pub(crate) key: AttemptKey,
     pub(crate) ending: Ending,
-    pub(crate) resume_step: u64,
+    /// Step it began after; absent when it never began.
+    pub(crate) resume_step: Option<u64>,
     pub(crate) seconds: Option<f64>,
     pub(crate) peak_memory_bytes: Option<u64>,
     pub(crate) points_thinned: u64,
@@ -294,10 +295,11 @@ impl Scheduler {
         let run = &mut self.runs[index];
         run.failures.without_checkpoint = 0;
         run.lost_on.clear();
-        run.checkpoint_worker = run.live.as_ref().map(|live| live.worker.clone());
-        if run.config.is_trunk()
-            && let Some(live) = &run.live
-        {
+        let Some(live) = &run.live else { return };
+        if run.checkpoint.as_ref().is_none_or(|(newest, _)| step >= *newest) {
+            run.checkpoint = Some((step, live.worker.clone()));
+        }
+        if run.config.is_trunk() {
             run.checkpoints.entry(step).or_default().insert(live.worker.clone());
             // A branch may be ready now.
             self.stale = true;

@@ -105,8 +105,8 @@ impl Scheduler {
             if !self.affords(waiting.sweep, waiting.flops) {
                 continue;
             }
-            let elsewhere = match (&run.checkpoint_worker, self.fork(run)) {
-                (Some(holder), _) => holder != worker && self.takes_runs(holder),
+            let elsewhere = match (&run.checkpoint, self.fork(run)) {
+                (Some((_, holder)), _) => holder != worker && self.takes_runs(holder),
                 (None, Fork::At(holders)) if !holders.contains(worker) => {
                     if self.is_worth_waiting(now, run, holders) {
                         continue;
@@ -227,9 +227,11 @@ impl Scheduler {
             }
             Ending::Failed { .. } => return,
         };
-        let steps = step.saturating_sub(ended.resume_step);
         let run = &self.runs[index];
-        if let (Some(seconds), Some(live)) = (ended.seconds, &run.live) {
+        if let (Some(seconds), Some(first), Some(live)) =
+            (ended.seconds, ended.resume_step, &run.live)
+        {
+            let steps = step.saturating_sub(first);
             self.cost.observe_steps(&live.device_name, &run.config, steps, seconds);
             self.learnt = true;
         }

@@ -2,8 +2,7 @@
 //! have used of their limits.
 //!
 //! A run of several sweeps is charged to the one that it was granted for; an attempt from before the
-//! coordinator's start, to the first that wants it. What was used before the start counts where it
-//! was measured: attempts that failed or were lost then do not.
+//! coordinator's start, to the first that wants it.
 
 use std::{cmp::Reverse, time::Duration};
 
@@ -166,14 +165,14 @@ impl Scheduler {
         used.device_seconds += seconds;
     }
 
-    /// Books what was measured of an attempt before the start.
-    pub(crate) fn book(&mut self, run: &RunId, steps: u64, seconds: f64) {
+    /// Books what the attempts at a run took that ended before the start.
+    pub(crate) fn book(&mut self, run: &RunId, steps: u64, held: Duration) {
         let Some(&index) = self.index.get(run) else { return };
         let Some(&(number, _)) = self.runs[index].sweeps.first() else { return };
         let flops = flops_of(&self.runs[index], steps);
         let used = &mut self.sweeps[number].used;
         used.flops += flops;
-        used.device_seconds += seconds;
+        used.device_seconds += held.as_secs_f64();
     }
 
     /// Puts waiting runs, longest first, in the order of their sweeps: a higher priority before a

@@ -60,7 +60,8 @@ pub(crate) struct RunEntry {
     pub(crate) attempts: u32,
     pub(crate) failures: Failures,
     pub(crate) reason: Option<String>,
-    pub(crate) checkpoint_worker: Option<String>,
+    /// Step of the newest committed checkpoint, and the worker that holds it.
+    pub(super) checkpoint: Option<(u64, String)>,
     /// Of a trunk: its committed steps with the workers that wrote their checkpoints.
     pub(super) checkpoints: BTreeMap<u64, BTreeSet<String>>,
     pub(crate) live: Option<Live>,
@@ -311,7 +312,7 @@ impl Scheduler {
             attempts: saved.attempts,
             failures: saved.failures,
             reason: None,
-            checkpoint_worker: saved.checkpoint_worker,
+            checkpoint: saved.checkpoint,
             checkpoints: holders(saved.checkpoints),
             live: None,
             lost_on: BTreeSet::new(),

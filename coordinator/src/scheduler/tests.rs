@@ -60,7 +60,7 @@ fn saved(config: &RunConfig) -> SavedRun {
         attempts: 0,
         config: config.clone(),
         failures: Failures::default(),
-        checkpoint_worker: None,
+        checkpoint: None,
         checkpoints: Vec::new(),
         live: None,
     }
@@ -116,7 +116,7 @@ fn ended(key: &AttemptKey, ending: Ending) -> Event {
     Event::Ended(Ended {
         key: key.clone(),
         ending,
-        resume_step: 0,
+        resume_step: Some(0),
         seconds: Some(1.0),
         peak_memory_bytes: None,
         points_thinned: 0,

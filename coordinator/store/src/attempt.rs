@@ -8,8 +8,10 @@ use sweep_spec::{attempt::AttemptKey, id::RunId, metric::Metric, run::Run};
 use crate::{
     database::{Database, metric_no},
     error::StoreError,
+    lineage::{self, Beginning},
     record::{
         Applied, AttemptRecord, AttemptStatus, EndRow, GrantRow, Granted, MeasuredAttempt, Outcome,
+        Spent,
     },
     run::{count, int},
     sql::{Query, Row, Tx, query},
@@ -52,7 +54,7 @@ impl Database {
         }
         tx.commit().await.map_err(failed)?;
         let keys = rows.iter().map(|row| &row.key);
-        let mut checkpoints = self.newest_checkpoints(keys).await?;
+        let mut checkpoints = self.checkpoints_here(keys).await?;
         for (row, granted) in rows.iter().zip(&mut granted) {
             if let Some(granted) = granted {
                 granted.checkpoint = checkpoints.remove(&row.key.run);
@@ -135,9 +137,32 @@ impl Database {
                 outcome: row.try_get("outcome")?,
                 reason: row.try_get("reason")?,
                 resume_step: row.try_get::<Option<i64>>("resume_step")?.map(count),
+                resume_attempt: row.try_get("resume_attempt")?,
                 end_step: row.try_get::<Option<i64>>("end_step")?.map(count),
                 measured_seconds: row.try_get("measured_seconds")?,
             })
+        };
+        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| self.failed(error))
+    }
+
+    pub(crate) async fn spent(&self) -> Result<Vec<Spent>, StoreError> {
+        // How far an attempt came that did not live to tell, its last loss says.
+        let rows = query(
+            "SELECT run.id, \
+             CAST(sum(CASE WHEN attempt.resume_step IS NULL THEN 0 ELSE \
+                 coalesce(attempt.end_step, ingest_cursor.latest_step, attempt.resume_step) \
+                 - attempt.resume_step END) AS BIGINT), \
+             CAST(sum(attempt.ended_unix_ms - attempt.started_unix_ms) AS BIGINT) \
+             FROM attempt JOIN run USING (run_no) LEFT JOIN ingest_cursor USING (attempt_no) \
+             WHERE attempt.outcome IS NOT NULL GROUP BY run.id ORDER BY run.id",
+        )
+        .fetch_all(self.reader())
+        .await
+        .map_err(|error| self.failed(error))?;
+        let read = |row: &Row| -> Result<Spent, sqlx::Error> {
+            let run: String = row.try_get(0)?;
+            let run = run.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+            Ok(Spent { run, steps: count(row.try_get(1)?), held_ms: count(row.try_get(2)?) })
         };
         rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| self.failed(error))
     }
@@ -242,7 +267,7 @@ async fn end_attempt(tx: &mut Tx, row: &EndRow) -> Result<Applied, sqlx::Error> 
     let Some(ended) = ended else { return repeated_end(tx, row).await };
     let (attempt_no, run_no): (i64, i64) = (ended.try_get(0)?, ended.try_get(1)?);
     if let Some(step) = row.resume_step {
-        set_resume_step(tx, attempt_no, run_no, row.key.number, step).await?;
+        lineage::begin(tx, Beginning { attempt_no, run_no, number: row.key.number, step }).await?;
     }
     let (loss, bits) = if row.outcome == Outcome::Finished {
         let loss = last_value(tx, run_no, Metric::ValidationLoss).await?;
@@ -281,41 +306,6 @@ async fn repeated_end(tx: &mut Tx, row: &EndRow) -> Result<Applied, sqlx::Error>
     .fetch_optional(&mut *tx)
     .await?;
     Ok(if same.is_some() { Applied::Done } else { Applied::Fenced })
-}
-
-/// Records where an attempt began, once, and so which steps of the curve are its own: those beyond
-/// it. What earlier attempts have beyond it leaves the lineage and stays stored.
-pub(crate) async fn set_resume_step(
-    tx: &mut Tx,
-    attempt_no: i64,
-    run_no: i64,
-    number: u32,
-    step: u64,
-) -> Result<(), sqlx::Error> {
-    // From the beginning, step 0 itself is the attempt's own too.
-    let after = if step == 0 { -1 } else { int(step) };
-    let set = query(
-        "UPDATE attempt SET resume_step = $1, lineage_after = $2 \
-         WHERE attempt_no = $3 AND resume_step IS NULL",
-    )
-    .bind(int(step))
-    .bind(after)
-    .bind(attempt_no)
-    .execute(&mut *tx)
-    .await?;
-    if set == 1 {
-        query(
-            "UPDATE attempt SET lineage_until = \
-             CASE WHEN lineage_until < $1 THEN lineage_until ELSE $1 END \
-             WHERE run_no = $2 AND number < $3",
-        )
-        .bind(after)
-        .bind(run_no)
-        .bind(number)
-        .execute(&mut *tx)
-        .await?;
-    }
-    Ok(())
 }
 
 /// The last finite value of a metric along the lineage.

@@ -63,29 +63,23 @@ impl Database {
         Ok(Applied::Done)
     }
 
-    pub(crate) async fn newest_checkpoint(
-        &self,
-        run: &RunId,
-    ) -> Result<Option<CheckpointRecord>, StoreError> {
-        let key = AttemptKey { run: run.clone(), number: 0 };
-        Ok(self.newest_checkpoints([&key]).await?.remove(run))
-    }
-
-    /// The newest checkpoint of each of these runs, whatever the attempt.
-    pub(crate) async fn newest_checkpoints<'a>(
+    /// For each of these attempts' runs the newest checkpoint that lies on the attempt's worker:
+    /// nobody else's files are there.
+    pub(crate) async fn checkpoints_here<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a AttemptKey>,
     ) -> Result<HashMap<RunId, CheckpointRecord>, StoreError> {
         macro_rules! newest {
             ($list:literal) => {
                 concat!(
-                    "SELECT run.id, checkpoint.step, checkpoint.hash, worker.id AS worker FROM ",
+                    "SELECT run.id, checkpoint.step, checkpoint.hash FROM ",
                     keys_of!($list),
                     " JOIN run ON run.id = key.id \
-                     JOIN checkpoint ON checkpoint.run_no = run.run_no AND checkpoint.step = \
+                     JOIN attempt ON attempt.run_no = run.run_no AND attempt.number = key.number \
+                     JOIN checkpoint ON checkpoint.run_no = run.run_no \
+                         AND checkpoint.worker_no = attempt.worker_no AND checkpoint.step = \
                          (SELECT max(newer.step) FROM checkpoint newer \
-                          WHERE newer.run_no = run.run_no) \
-                     JOIN worker ON worker.worker_no = checkpoint.worker_no \
+                          WHERE newer.run_no = run.run_no AND newer.worker_no = attempt.worker_no) \
                      ORDER BY checkpoint.attempt_no"
                 )
             };
@@ -99,12 +93,7 @@ impl Database {
         let read = |row: &Row| -> Result<_, sqlx::Error> {
             let run: String = row.try_get(0)?;
             let run: RunId = run.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-            let record = CheckpointRecord {
-                step: count(row.try_get(1)?),
-                hash: row.try_get(2)?,
-                worker: row.try_get(3)?,
-            };
-            Ok((run, record))
+            Ok((run, CheckpointRecord { step: count(row.try_get(1)?), hash: row.try_get(2)? }))
         };
         rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| self.failed(error))
     }

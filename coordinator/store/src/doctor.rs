@@ -73,8 +73,11 @@ const STATEMENTS: &[(&str, &str, &str)] = &[
          FROM attempt earlier \
          JOIN attempt later ON later.run_no = earlier.run_no AND later.number > earlier.number \
          JOIN run ON run.run_no = earlier.run_no \
-         WHERE later.resume_step IS NOT NULL AND earlier.lineage_until > later.lineage_after \
-         AND earlier.lineage_until > earlier.lineage_after LIMIT 11",
+         WHERE later.resume_step IS NOT NULL \
+         AND earlier.lineage_until > earlier.lineage_after \
+         AND later.lineage_until > later.lineage_after \
+         AND earlier.lineage_until > later.lineage_after \
+         AND later.lineage_until > earlier.lineage_after LIMIT 11",
     ),
     (
         "resume-steps",
@@ -86,11 +89,12 @@ const STATEMENTS: &[(&str, &str, &str)] = &[
     ),
     (
         "resume-checkpoints",
-        "an attempt resumed from the beginning, a checkpoint of its run, or the run's parent",
+        "an attempt resumed from the beginning, its worker's checkpoint of the run, or the parent",
         "SELECT run.id || ' attempt ' || attempt.number AS what \
          FROM attempt JOIN run ON run.run_no = attempt.run_no \
          WHERE attempt.resume_step > 0 AND run.run_json NOT LIKE '%\"parent\":%' AND NOT EXISTS \
          (SELECT 1 FROM checkpoint WHERE checkpoint.run_no = attempt.run_no \
+          AND checkpoint.worker_no = attempt.worker_no \
           AND checkpoint.step = attempt.resume_step) LIMIT 11",
     ),
     (

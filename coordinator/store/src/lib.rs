@@ -14,6 +14,7 @@ mod database;
 mod doctor;
 mod downsample;
 mod error;
+mod lineage;
 mod memory;
 mod point;
 mod policy;
@@ -39,7 +40,7 @@ pub use postgres::Postgres;
 pub use record::{
     Applied, AttemptRecord, AttemptStatus, Batch, CheckpointRecord, CheckpointRow, EndRow, Facts,
     Failures, GrantRow, Granted, Ingested, LiveAttempt, MeasuredAttempt, NewRun, NewSweep, Outcome,
-    RunRecord, Saved, SavedRun, SavedSweep, StateCount, StateRow, Submitted, SweepRecord,
+    RunRecord, Saved, SavedRun, SavedSweep, Spent, StateCount, StateRow, Submitted, SweepRecord,
     WorkerRecord,
 };
 pub use sqlite::Sqlite;
@@ -217,14 +218,14 @@ delegate! {
     fn attempt_statuses(keys: &[AttemptKey]) -> Vec<Option<AttemptStatus>>;
     /// The attempts of a run, first to last.
     fn attempts(run: &RunId) -> Vec<AttemptRecord>;
+    /// What was spent on each run with an attempt that ended, by id.
+    fn spent() -> Vec<Spent>;
     /// Attempts with measured seconds, for the cost model, oldest first.
     fn measured() -> Vec<MeasuredAttempt>;
     /// Stores batches in one commit; a repeated one is dropped.
     fn ingest(batches: &[Batch]) -> Vec<Ingested>;
     /// Makes a checkpoint known, once the points it needs are durable.
     fn commit_checkpoint(row: &CheckpointRow) -> Applied;
-    /// The newest checkpoint of a run.
-    fn newest_checkpoint(run: &RunId) -> Option<CheckpointRecord>;
     /// Metrics that a run has points of.
     fn metrics_of(run: &RunId) -> Vec<Metric>;
     /// Points of a curve beyond a step (-1 for all), along the canonical lineage, in step order.

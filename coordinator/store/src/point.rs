@@ -9,9 +9,10 @@ use sweep_spec::{
 };
 
 use crate::{
-    attempt::{keys_of, packed, set_resume_step},
+    attempt::{keys_of, packed},
     database::{Database, metric_no},
     error::StoreError,
+    lineage::{self, Beginning},
     record::{Batch, Ingested},
     run::{count, int},
     sql::{Query, Tx, query},
@@ -162,8 +163,9 @@ async fn store_batches(tx: &mut Tx, batches: &[Batch]) -> Result<Vec<Ingested>, 
             continue;
         }
         if target.mark.resume_step.is_none() {
+            let (number, step) = (batch.key.number, batch.resume_step);
             let (attempt_no, run_no) = (target.attempt_no, target.run_no);
-            set_resume_step(tx, attempt_no, run_no, batch.key.number, batch.resume_step).await?;
+            lineage::begin(tx, Beginning { attempt_no, run_no, number, step }).await?;
             target.mark.resume_step = Some(batch.resume_step);
         }
         points.extend(batch.points.iter().map(|point| (target.attempt_no, point)));

@@ -304,8 +304,8 @@ pub struct SavedRun {
     pub config: RunConfig,
     /// Failures so far.
     pub failures: Failures,
-    /// Worker that holds the newest checkpoint.
-    pub checkpoint_worker: Option<String>,
+    /// Step of the newest checkpoint, and the worker that holds it.
+    pub checkpoint: Option<(u64, String)>,
     /// Of a trunk: every committed step with a worker that wrote its checkpoint.
     pub checkpoints: Vec<(u64, String)>,
     /// The attempt that lives.
@@ -351,7 +351,7 @@ pub struct GrantRow {
 pub struct Granted {
     /// The run as JSON.
     pub run_json: String,
-    /// Its newest checkpoint.
+    /// Its newest checkpoint on the worker that the attempt was granted to.
     pub checkpoint: Option<CheckpointRecord>,
 }
 
@@ -362,8 +362,6 @@ pub struct CheckpointRecord {
     pub step: u64,
     /// Hash of its manifest.
     pub hash: String,
-    /// The worker that has it.
-    pub worker: String,
 }
 
 /// A checkpoint to be committed.
@@ -502,10 +500,23 @@ pub struct AttemptRecord {
     pub reason: Option<String>,
     /// Step it began after.
     pub resume_step: Option<u64>,
+    /// Number of the attempt whose checkpoint that was.
+    pub resume_attempt: Option<u32>,
     /// Step at the end.
     pub end_step: Option<u64>,
     /// Seconds of training.
     pub measured_seconds: Option<f64>,
+}
+
+/// What the ended attempts at a run took, all together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// The run.
+    pub run: RunId,
+    /// Steps trained, repeated ones counted each time.
+    pub steps: u64,
+    /// Milliseconds from the grants to the ends.
+    pub held_ms: u64,
 }
 
 /// What the cost model learns from.

@@ -85,6 +85,8 @@ macro_rules! saved_columns {
               WHERE checkpoint.run_no = run.run_no \
               ORDER BY checkpoint.step DESC, checkpoint.attempt_no DESC LIMIT 1) \
               AS checkpoint_worker, \
+             (SELECT max(step) FROM checkpoint WHERE checkpoint.run_no = run.run_no) \
+              AS checkpoint_step, \
              live.slot, live.incarnation, live.device_name, worker.id AS worker \
          FROM run \
          LEFT JOIN attempt live ON live.run_no = run.run_no AND live.outcome IS NULL \
@@ -192,6 +194,7 @@ impl Database {
             .map_err(|error| StoreError::Damaged { what: "run", value: error.to_string() })?;
         let read = move || -> Result<SavedRun, sqlx::Error> {
             let worker: Option<String> = row.try_get("worker")?;
+            let checkpoint_step: Option<i64> = row.try_get("checkpoint_step")?;
             let live = match worker {
                 None => None,
                 Some(worker) => Some(LiveAttempt {
@@ -211,7 +214,7 @@ impl Database {
                     infrastructure: row.try_get("failures_infrastructure")?,
                     without_checkpoint: row.try_get("failures_without_checkpoint")?,
                 },
-                checkpoint_worker: row.try_get("checkpoint_worker")?,
+                checkpoint: checkpoint_step.map(count).zip(row.try_get("checkpoint_worker")?),
                 checkpoints: Vec::new(),
                 live,
             })

@@ -89,6 +89,14 @@ macro_rules! fields {
 
 fields! { bool i64 f64 String Option<i64> Option<f64> Option<String> }
 
+impl Field for Option<u32> {
+    fn read(row: &Row, column: impl Column) -> Result<Self, sqlx::Error> {
+        let value: Option<i64> = row.try_get(column)?;
+        let narrow = value.map(u32::try_from).transpose();
+        narrow.map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    }
+}
+
 impl Field for u32 {
     fn read(row: &Row, column: impl Column) -> Result<Self, sqlx::Error> {
         let value = i64::read(row, column)?;
@@ -124,6 +132,7 @@ values! {
     i64 => |value| Self::Int(Some(value));
     u32 => |value| Self::Int(Some(value.into()));
     Option<i64> => |value| Self::Int(value);
+    Option<u32> => |value| Self::Int(value.map(i64::from));
     f64 => |value| Self::Real(Some(value));
     Option<f64> => |value| Self::Real(value);
     &str => |value| Self::Text(Some(value.to_owned()));

@@ -45,8 +45,13 @@ impl Served {
 
     /// Starts one on this store.
     pub(crate) async fn start_on(folder: &Path, store: String) -> Self {
-        let config = Config { store, state: folder.join("state") };
-        let listener = coordinator::bind("127.0.0.1:0").await.unwrap();
+        let config = Config { store, state: folder.join("state"), ..Config::default() };
+        Self::start_with(config, "127.0.0.1:0").await
+    }
+
+    /// Starts one that listens on this address.
+    pub(crate) async fn start_with(config: Config, listen: &str) -> Self {
+        let listener = coordinator::bind(listen).await.unwrap();
         let coordinator = Coordinator::prepare(config.clone(), listener).await.unwrap();
         let access = Access::read(&coordinator.access_file()).unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -361,7 +366,7 @@ impl FakeWorker {
             key: Some(key.clone()),
             ending: Some((&ending).into()),
             last_seq,
-            resume_step: 0,
+            resume_step: Some(0),
             seconds: Some(1.5),
             peak_memory_bytes: Some(1 << 20),
             points_thinned: 0,

@@ -28,8 +28,11 @@ impl fmt::Display for AttemptKey {
 pub enum FailureCause {
     /// The trainer or the run.
     Program,
-    /// Machine, device, disk or daemon.
+    /// Machine, device or disk.
     Infrastructure,
+    /// The daemon ended under it, by a kill or a loss of power most likely: that speaks against
+    /// neither run nor device.
+    Daemon,
     /// No attempt anywhere can work.
     Configuration,
 }

@@ -30,6 +30,7 @@ impl LocalCoordinator {
         let config = Config {
             store: format!("sqlite:{}", state.join("sweep.db").display()),
             state: state.to_owned(),
+            ..Config::default()
         };
         std::fs::create_dir_all(state).or_exit(Exit::Usage)?;
         let listener = coordinator::bind(ADDRESS).await.or_exit(Exit::Failed)?;

@@ -21,6 +21,11 @@ impl Draw {
         word ^ (word >> 31)
     }
 
+    /// Another generator, whose numbers do not depend on how many are drawn here.
+    pub(crate) fn split(&mut self) -> Self {
+        Self { state: self.next() }
+    }
+
     /// A number below `bound`, which is above 0. The modulo favours small ones by less than 2^-40.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound

@@ -31,7 +31,7 @@ pub enum Invariant {
     EndedIsClosed,
     /// A run finishes once and is never trained again.
     FinishedOnce,
-    /// The curve has every step up to the last committed checkpoint of its lineage.
+    /// The curve has no hole and goes at least up to the last committed checkpoint of its lineage.
     NoGapBeforeCheckpoint,
     /// Every stored value is the one that the run has at that step.
     ValuesAreTheRuns,
@@ -132,15 +132,21 @@ impl Ledger {
     }
 
     fn no_gap(&self, run: &RunLook) -> Result<(), Violation> {
-        let Some(step) = committed_step(run) else { return Ok(()) };
-        let curve = self.store.canonical(&run.id, Metric::TrainLoss);
-        let steps = curve.iter().map(|point| point.step).take_while(|&at| at <= step);
-        if steps.eq(1..=step) {
+        let (steps, fork) = (self.steps(&run.id), fork(&self.configs[&run.id]));
+        let needed = last_checkpoint(run);
+        // What a branch begins after at its fork is its trunk's.
+        let reaches = needed <= fork || steps.last().is_some_and(|&last| last >= needed);
+        if is_whole(&steps, fork) && reaches {
             return Ok(());
         }
-        let have: Vec<u64> = curve.iter().map(|point| point.step).collect();
-        let what = format!("run {}: checkpoint {step}, but steps {have:?}", run.id.short());
+        let what = format!("run {}: checkpoint {needed}, but steps {steps:?}", run.id.short());
         broken(Invariant::NoGapBeforeCheckpoint, what)
+    }
+
+    /// Steps of the curve of training losses.
+    fn steps(&self, run: &RunId) -> Vec<u64> {
+        let curve = self.store.canonical(run, Metric::TrainLoss);
+        curve.iter().map(|point| point.step).collect()
     }
 
     /// What must hold in the end.
@@ -170,27 +176,39 @@ impl Ledger {
 
     fn complete(&self, id: &RunId, config: &RunConfig) -> Result<(), Violation> {
         let state = self.seen.iter().find(|run| run.id == *id).map(|run| run.state);
-        let curve = self.store.canonical(id, Metric::TrainLoss);
+        let steps = self.steps(id);
         let last = self.store.canonical(id, Metric::ValidationLoss);
-        let whole = curve.iter().map(|point| point.step).eq(1..=config.steps)
+        let whole = is_whole(&steps, fork(config))
+            && steps.last() == Some(&config.steps)
             && last.iter().map(|point| point.step).eq([config.steps]);
         if state == Some(RunState::Finished) && whole {
             return Ok(());
         }
-        let steps: Vec<u64> = curve.iter().map(|point| point.step).collect();
         let (short, all) = (id.short(), config.steps);
         let what = format!("run {short} is {state:?} with steps {steps:?} of {all}");
         broken(Invariant::EverythingEnds, what)
     }
 }
 
-/// The newest checkpoint that the lineage still goes through.
-fn committed_step(run: &RunLook) -> Option<u64> {
-    let holds = |&&(step, attempt): &&(u64, u32)| {
-        let later = run.attempts.iter().skip(attempt as usize);
-        later.filter_map(|attempt| attempt.resume_step).all(|resume| resume >= step)
-    };
-    run.checkpoints.iter().filter(holds).map(|&(step, _)| step).max()
+/// Whether a curve has no hole, and begins at the first step or, of a branch, at the latest after
+/// its fork: what lies before belongs to the trunk.
+fn is_whole(steps: &[u64], fork: u64) -> bool {
+    let Some(&first) = steps.first() else { return true };
+    (1..=fork + 1).contains(&first) && steps.iter().copied().eq(first..first + steps.len() as u64)
+}
+
+/// Step that a branch forks at; 0 for other runs.
+fn fork(config: &RunConfig) -> u64 {
+    config.parent.as_ref().map_or(0, |edge| edge.step)
+}
+
+/// Step of the last checkpoint that the curve must reach: of those that the attempt that began last
+/// committed, else of the one it began after.
+fn last_checkpoint(run: &RunLook) -> u64 {
+    let begun = (1_u32..).zip(&run.attempts).filter_map(|(n, at)| Some((n, at.resume_step?)));
+    let Some((number, resume_step)) = begun.last() else { return 0 };
+    let own = run.checkpoints.iter().filter(|(_, attempt)| *attempt == number);
+    own.map(|&(step, _)| step).max().unwrap_or(resume_step)
 }
 
 fn one_live_attempt(run: &RunLook) -> Result<(), Violation> {

@@ -11,6 +11,7 @@ pub mod command;
 mod draw;
 mod invariant;
 mod network;
+mod operator;
 mod scenario;
 mod world;
 

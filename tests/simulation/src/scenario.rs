@@ -1,18 +1,33 @@
 //! What a seed stands for: the runs, the workers, how their trainers behave, and the disasters.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use sweep_spec::{
     grid::{Grid, GridRun},
     run::{Run, RunRole},
 };
 use sweep_store::{NewRun, NewSweep};
-use worker::{FakeRun, simulation::scripted_run};
+use worker::{
+    FakeRun,
+    simulation::{scripted_family, scripted_run},
+};
 
 use crate::draw::Draw;
 
 /// Disasters come until then; what follows must bring every run to its end.
 const DISASTERS_LAST: (u64, u64) = (60_000, 150_000);
+
+/// Name of the sweep.
+pub(crate) const SWEEP: &str = "simulated";
+
+/// Lengths of the branches of a trunk, each once.
+fn lengths(draw: &mut Draw) -> Vec<u64> {
+    let drawn: BTreeSet<u64> = (0..draw.between(1, 3)).map(|_| draw.between(15, 60)).collect();
+    drawn.into_iter().collect()
+}
 
 /// A seed's world.
 #[derive(Clone, Debug)]
@@ -29,6 +44,10 @@ pub(crate) struct Scenario {
     pub(crate) calm: Duration,
     /// Between two disasters.
     pub(crate) pace_millis: (u64, u64),
+    /// Connections find out that nothing comes through.
+    pub(crate) keep_alive: bool,
+    /// The operator gives runs up, pauses and changes priorities.
+    pub(crate) meddles: bool,
 }
 
 /// A worker and its trainers.
@@ -43,8 +62,11 @@ pub(crate) struct WorkerPlan {
 impl Scenario {
     pub(crate) fn draw(draw: &mut Draw) -> Self {
         let workers = (0..draw.between(1, 3)).map(|_| WorkerPlan::draw(draw)).collect();
-        let runs =
-            (0..draw.between(2, 6)).map(|seed| scripted_run(draw.between(15, 60), seed)).collect();
+        let mut runs: Vec<Run> =
+            (0..draw.between(1, 5)).map(|seed| scripted_run(draw.between(15, 60), seed)).collect();
+        if draw.one_in(2) {
+            runs.extend(scripted_family(&lengths(draw), runs.len() as u64));
+        }
         let quick = draw.between(500, 8_000);
         Self {
             runs,
@@ -54,27 +76,30 @@ impl Scenario {
             losses_per_million: if draw.one_in(2) { draw.between(50, 2_000) } else { 0 },
             calm: draw.millis(DISASTERS_LAST.0, DISASTERS_LAST.1),
             pace_millis: (quick / 4, quick * 2),
+            keep_alive: draw.one_in(2),
+            meddles: draw.one_in(2),
         }
     }
 
     /// The sweep of all runs.
     pub(crate) fn sweep(&self) -> NewSweep {
+        let role = |run: &Run| if run.config.is_trunk() { RunRole::Trunk } else { RunRole::Fit };
         let entry = |run: &Run| GridRun {
             run: run.clone(),
-            role: RunRole::Fit,
+            role: role(run),
             tokens_requested: 1.0,
             budget: None,
         };
         let grid = Grid { runs: self.runs.iter().map(entry).collect(), merged: 0 };
         let new = |run: &Run| NewRun {
             run: run.clone(),
-            role: RunRole::Fit,
+            role: role(run),
             budget_flops: None,
             tokens_requested: 1.0,
         };
         NewSweep {
-            id: grid.sweep_id("simulated"),
-            name: "simulated".to_owned(),
+            id: grid.sweep_id(SWEEP),
+            name: SWEEP.to_owned(),
             recipe: String::new(),
             runs: self.runs.iter().map(new).collect(),
             unix_ms: 0,

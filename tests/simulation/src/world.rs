@@ -8,19 +8,19 @@ use std::{
     time::Duration,
 };
 
-use sweep_proto::v1;
 use sweep_store::{Memory, Store, simulation::fill_disk};
 use tokio::sync::watch;
 use turmoil::Sim;
 use worker::{
     AccessSource, Config, DeviceChoice, FakeScript, Shutdown,
-    simulation::{Network, lose_power, take_acked},
+    simulation::{Dialled, Network, lose_power, take_acked},
 };
 
 use crate::{
     draw::Draw,
     invariant::{Invariant, Ledger, Violation},
     network::{COORDINATOR, access, dial, listen},
+    operator::{self, OPERATOR},
     scenario::{Scenario, WorkerPlan},
 };
 
@@ -33,9 +33,6 @@ const LOOK_TURNS: u64 = 10;
 /// Time that every run must have ended in after the calm: reconnects wait up to a minute, back-offs
 /// too, and the longest run of one worker that trains all is 6 times 60 steps of 0.7 s.
 const PATIENCE: Duration = Duration::from_mins(30);
-
-/// An operator looks so often for runs whose budget is used up.
-const OPERATOR_EVERY: Duration = Duration::from_secs(20);
 
 /// A deliberate fault of the code, to show that the simulation finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -121,7 +118,7 @@ struct World {
 impl World {
     fn new(
         scenario: Scenario,
-        draw: Draw,
+        mut draw: Draw,
         store: Memory,
         home: PathBuf,
         seed: u64,
@@ -137,8 +134,8 @@ impl World {
             .enable_random_order();
         let mut sim = builder.build();
         submit(&store, &scenario)?;
-        host_coordinator(&mut sim, &store);
-        host_operator(&mut sim);
+        host_coordinator(&mut sim, &store, scenario.keep_alive);
+        operator::host(&mut sim, &scenario, draw.split());
         let mut workers = Vec::new();
         for (index, plan) in scenario.workers.iter().enumerate() {
             let name = format!("worker-{index}");
@@ -146,7 +143,8 @@ impl World {
             std::fs::create_dir_all(&state)?;
             // Drawn from the system otherwise, and the order of workers with it.
             std::fs::write(state.join("worker-id"), &name)?;
-            host_worker(&mut sim, &name, &state, &home.join("cache"), plan);
+            let config = worker_config(&home, &name, plan, scenario.keep_alive);
+            host_worker(&mut sim, &name, config);
             workers.push(name);
         }
         #[expect(clippy::cast_precision_loss, reason = "a small number")]
@@ -275,10 +273,12 @@ impl World {
                 self.full = Some(until);
                 fill_disk(true);
             }
-            // Nothing is lost, everything is late.
+            // Nothing is lost, everything is late: where nobody finds out, later than the lease.
             _ => {
+                let late = !self.scenario.keep_alive && self.draw.one_in(2);
+                let longer = now + self.draw.millis(20_000, 40_000);
                 self.sim.hold(COORDINATOR, worker.as_str());
-                self.cut.insert(worker, until);
+                self.cut.insert(worker, if late { longer } else { until });
             }
         }
         Ok(())
@@ -328,43 +328,24 @@ fn submit(store: &Memory, scenario: &Scenario) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn host_coordinator(sim: &mut Sim<'_>, store: &Memory) {
+fn host_coordinator(sim: &mut Sim<'_>, store: &Memory, keep_alive: bool) {
     let store = store.clone();
     sim.host(COORDINATOR, move || {
         let store = Store::Memory(store.clone());
         async move {
             let incoming = listen().await?;
-            coordinator::simulation::serve(store, &access(), incoming).await?;
+            coordinator::simulation::serve(store, &access(), keep_alive, incoming).await?;
             Ok(())
         }
     });
 }
 
-/// Name of the operator's host.
-const OPERATOR: &str = "operator";
-
-/// A person who gives failed runs a fresh budget now and then.
-fn host_operator(sim: &mut Sim<'_>) {
-    sim.host(OPERATOR, || async {
-        loop {
-            tokio::time::sleep(OPERATOR_EVERY).await;
-            let attempt = async {
-                let mut control = dial(access()).await.ok()?.control();
-                let request =
-                    v1::RetryRunsRequest { sweep: "simulated".to_owned(), runs: Vec::new() };
-                control.retry_runs(request).await.ok()
-            };
-            // One that hangs is given up like one that fails.
-            let _ = tokio::time::timeout(OPERATOR_EVERY, attempt).await;
-        }
-    });
-}
-
-fn host_worker(sim: &mut Sim<'_>, name: &str, state: &Path, cache: &Path, plan: &WorkerPlan) {
-    let config = Config {
-        access: AccessSource::Simulated(Network::new(access(), |access| Box::pin(dial(access)))),
-        state: state.to_owned(),
-        cache: cache.to_owned(),
+fn worker_config(home: &Path, name: &str, plan: &WorkerPlan, keep_alive: bool) -> Config {
+    let dialled = move |access| -> Dialled { Box::pin(dial(access, keep_alive)) };
+    Config {
+        access: AccessSource::Simulated(Network::new(access(), dialled)),
+        state: home.join(name),
+        cache: home.join("cache"),
         devices: DeviceChoice::Cpu,
         slots: Some(plan.slots),
         offer_software_gpus: false,
@@ -375,7 +356,10 @@ fn host_worker(sim: &mut Sim<'_>, name: &str, state: &Path, cache: &Path, plan: 
             checkpoint_steps: plan.checkpoint_steps,
             ..FakeScript::default()
         }),
-    };
+    }
+}
+
+fn host_worker(sim: &mut Sim<'_>, name: &str, config: Config) {
     sim.host(name, move || {
         let config = config.clone();
         async move {

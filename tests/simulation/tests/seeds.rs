@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sweep_simulation::{Invariant, Mutation, Outcome, play};
 
-/// Seeds of one test run: about a minute on two cores.
+/// Seeds of one test run: about a quarter of a minute on two cores.
 const SEEDS: u64 = 200;
 
 /// Plays seeds on all cores until one of them breaks a promise; gives the first such.
@@ -67,5 +67,8 @@ fn a_missing_fence_is_found() {
 
 #[test]
 fn renumbered_batches_are_found() {
-    assert_eq!(found(Mutation::RenumberedSequence), Invariant::AcknowledgedIsDurable);
+    // Which of them breaks first, chance decides: a batch that is dropped is a hole as well.
+    let broken = found(Mutation::RenumberedSequence);
+    let promises = [Invariant::AcknowledgedIsDurable, Invariant::NoGapBeforeCheckpoint];
+    assert!(promises.contains(&broken), "{broken:?}");
 }

@@ -249,10 +249,7 @@ struct Worker {
 
 fn config(home: &Path, address: SocketAddr, token: &str, script: &FakeScript) -> Config {
     Config {
-        access: AccessSource::Given(Access {
-            address: format!("http://{address}"),
-            token: token.to_owned(),
-        }),
+        access: AccessSource::Given(Access::plain(format!("http://{address}"), token)),
         state: home.join("state"),
         cache: home.join("cache"),
         devices: DeviceChoice::Cpu,
@@ -421,7 +418,7 @@ async fn a_daemon_that_was_killed_sends_the_rest_at_its_next_start() {
     server.abort();
     let book = coordinator.lock();
     let Ending::Failed { cause, .. } = &book.endings[0] else { panic!("{:?}", book.endings) };
-    assert_eq!(*cause, FailureCause::Infrastructure);
+    assert_eq!(*cause, FailureCause::Daemon);
     assert_eq!(book.joins[0].worker_id, book.joins[1].worker_id);
     assert_eq!(book.joins[1].incarnation, 2);
     assert_eq!(book.joins[1].held.len(), 1);

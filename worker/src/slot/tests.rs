@@ -83,13 +83,13 @@ fn failed(ending: &Ending) -> (FailureCause, &str) {
 #[tokio::test(start_paused = true)]
 async fn a_trainer_trains_one_run_after_another() {
     let mut bench = Bench::new(&[]);
-    for _ in 0..2 {
+    for steps in [3, 4] {
         bench.ready().await;
-        let (news, ending) = bench.run(3).await;
-        assert_eq!(ending, Ending::Finished { step: 3 });
+        let (news, ending) = bench.run(steps).await;
+        assert_eq!(ending, Ending::Finished { step: steps });
         assert!(matches!(news[0], SlotNews::Started { .. }), "{news:?}");
         // The checkpoint of the last step comes after its points.
-        assert!(matches!(&news[news.len() - 1], SlotNews::Checkpoint(note) if note.step == 3));
+        assert!(matches!(&news[news.len() - 1], SlotNews::Checkpoint(note) if note.step == steps));
     }
     bench.ready().await;
 }

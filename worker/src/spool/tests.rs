@@ -16,7 +16,7 @@ fn losses(steps: std::ops::Range<u64>) -> Vec<PackedPoint> {
 }
 
 fn end(ending: Ending) -> End {
-    End { ending, seconds: Some(1.0), resume_step: 0, peak_memory_bytes: None, points_thinned: 0 }
+    End { seconds: Some(1.0), ..End::new(ending) }
 }
 
 fn note(step: u64) -> CheckpointNote {
@@ -38,6 +38,7 @@ fn one_attempt(folder: &Path) -> (Spool, AttemptKey) {
     let (mut spool, key) = (Spool::open(folder, SPOOL_BYTES_MAX).unwrap(), key("a", 1));
     let now = start();
     spool.begin(&key).unwrap();
+    spool.started(&key, 0);
     spool.points(&key, losses(0..3), now);
     spool.checkpoint(&key, note(3));
     spool.points(&key, losses(3..5), now);
@@ -54,7 +55,8 @@ fn entries_come_out_in_order_and_leave_when_acknowledged() {
     assert_eq!(entries[0], Entry::Points { seq: 1, resume_step: 0, points: losses(0..3) });
     assert_eq!(entries[1], Entry::Checkpoint { note: note(3), requires_seq: 1 });
     assert_eq!(entries[2], Entry::Points { seq: 2, resume_step: 0, points: losses(3..5) });
-    assert_eq!(entries[3], Entry::End(end(Ending::Finished { step: 5 })));
+    let finished = End { resume_step: Some(0), ..end(Ending::Finished { step: 5 }) };
+    assert_eq!(entries[3], Entry::End(finished));
 
     // With the first batch on its way, the checkpoint that needs it is not to be sent yet.
     assert_eq!(spool.next(&key, 0).unwrap().as_ref(), Some(&entries[0]));

@@ -35,7 +35,7 @@ impl<'a> Cluster<'a> {
             let event = Event::Ended(Ended {
                 key,
                 ending: Ending::Finished { step: run.steps },
-                resume_step: 0,
+                resume_step: Some(0),
                 seconds: self.measured.then(|| (self.seconds)(run)),
                 peak_memory_bytes: None,
                 points_thinned: 0,

@@ -215,7 +215,7 @@ fn a_limit_counts_a_trunk_once() {
         let report = Ended {
             key: granted[0].key.clone(),
             ending: Ending::Finished { step: branch.steps },
-            resume_step: branch.first_step(),
+            resume_step: Some(branch.first_step()),
             seconds: Some(1.0),
             peak_memory_bytes: None,
             points_thinned: 0,

@@ -75,6 +75,20 @@ fn a_device_that_fails_three_runs_is_left_alone_for_a_while() {
 }
 
 #[test]
+fn daemons_that_were_killed_condemn_neither_device_nor_run() {
+    let mut scheduler = with_worker(1);
+    let run = config(32, 900);
+    scheduler.on_event(at(0), sweep(1, &[(run.clone(), RunRole::Fit)]));
+    for n in 1..=6 {
+        come(&mut scheduler, 100 * n, "w", n);
+        let now = at(100 * n + 1);
+        let granted = grants(&scheduler.on_event(now, beat("w", n, &[], &[0]))).remove(0);
+        assert_eq!(granted.key.run, run.id());
+        scheduler.on_event(now, ended(&granted.key, failed(FailureCause::Daemon)));
+    }
+}
+
+#[test]
 fn one_run_alone_condemns_no_device() {
     let mut scheduler = with_worker(1);
     let (bad, good) = (config(32, 900), config(32, 100));

@@ -62,7 +62,7 @@ impl super::AttemptEntry {
     fn look(&self) -> AttemptLook {
         AttemptLook {
             outcome: self.end.as_ref().map(|end| end.outcome),
-            resume_step: self.resume_step,
+            resume_step: self.start.map(|start| start.step),
             last_seq: self.last_seq,
             points: self.points.len(),
         }

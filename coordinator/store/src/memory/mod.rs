@@ -25,6 +25,7 @@ use sweep_spec::{
 
 use crate::{
     error::StoreError,
+    lineage::{self, Part, Start},
     point::Mark,
     record::{Facts, Failures, Outcome},
 };
@@ -137,11 +138,12 @@ struct AttemptEntry {
     backend: String,
     started_unix_ms: i64,
     end: Option<EndEntry>,
-    resume_step: Option<u64>,
-    /// Its part of the canonical curve: steps above the first and up to the second.
-    lineage_after: i64,
-    lineage_until: i64,
+    start: Option<Start>,
+    /// Its part of the canonical curve.
+    part: Part,
     last_seq: u64,
+    /// Step of the training loss that came last.
+    latest_step: Option<u64>,
     /// By metric number and step.
     points: BTreeMap<(i64, u64), f64>,
 }
@@ -212,6 +214,12 @@ impl RunEntry {
         self.checkpoints.iter().max_by_key(|checkpoint| (checkpoint.step, checkpoint.attempt))
     }
 
+    /// The newest checkpoint that lies on a worker.
+    fn checkpoint_on(&self, worker: usize) -> Option<&CheckpointEntry> {
+        let here = self.checkpoints.iter().filter(|checkpoint| checkpoint.worker == worker);
+        here.max_by_key(|checkpoint| (checkpoint.step, checkpoint.attempt))
+    }
+
     /// Values of a metric along the canonical lineage, in step order.
     fn curve(&self, metric_no: i64) -> BTreeMap<u64, f64> {
         let mut curve = BTreeMap::new();
@@ -219,7 +227,7 @@ impl RunEntry {
             let own = attempt.points.range((metric_no, 0)..=(metric_no, u64::MAX));
             for (&(_, step), &value) in own {
                 let place = i64::try_from(step).unwrap_or(i64::MAX);
-                if place > attempt.lineage_after && place <= attempt.lineage_until {
+                if place > attempt.part.after && place <= attempt.part.until {
                     curve.insert(step, value);
                 }
             }
@@ -227,21 +235,25 @@ impl RunEntry {
         curve
     }
 
-    /// Records where an attempt began, once, and so which steps of the curve are its own.
-    fn set_resume_step(&mut self, number: u32, step: u64) {
-        // From the beginning, step 0 itself is the attempt's own too.
-        let after = if step == 0 { -1 } else { i64::try_from(step).unwrap_or(i64::MAX) };
-        let Some((own, earlier)) =
-            usize::try_from(number).ok().and_then(|n| self.attempts.get_mut(..n)?.split_last_mut())
-        else {
+    /// Records where an attempt began, once, and so which steps of the curve belong to whom.
+    fn begin(&mut self, number: u32, step: u64) {
+        let Ok(place) = usize::try_from(number).map(|number| number.saturating_sub(1)) else {
             return;
         };
-        if own.resume_step.is_none() {
-            own.resume_step = Some(step);
-            own.lineage_after = after;
-            for attempt in earlier {
-                attempt.lineage_until = attempt.lineage_until.min(after);
-            }
+        let Some(worker) = self.attempts.get(place).map(|own| own.worker) else { return };
+        let fits = |at: &&CheckpointEntry| {
+            at.step == step && at.worker == worker && at.attempt < number && step > 0
+        };
+        let writer = self.checkpoints.iter().filter(fits).map(|at| at.attempt).max();
+        let own = &mut self.attempts[place];
+        if own.start.is_some() {
+            return;
+        }
+        own.start = Some(Start { step, attempt: writer });
+        let starts: Vec<_> = self.attempts[..=place].iter().map(|attempt| attempt.start).collect();
+        let fork = self.run.config.parent.as_ref().map_or(0, |edge| edge.step);
+        for (attempt, part) in self.attempts.iter_mut().zip(lineage::parts(&starts, fork)) {
+            attempt.part = part;
         }
     }
 }
@@ -251,7 +263,7 @@ impl AttemptEntry {
         Mark {
             open: self.end.is_none() && current,
             last_seq: self.last_seq,
-            resume_step: self.resume_step,
+            resume_step: self.start.map(|start| start.step),
         }
     }
 }

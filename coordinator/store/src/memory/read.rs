@@ -8,15 +8,15 @@ use sweep_spec::{
     metric::{Metric, Point},
 };
 
-use super::{Content, Member, Memory, RunEntry};
+use super::{AttemptEntry, Content, EndEntry, Member, Memory, RunEntry};
 use crate::{
     database::metric_no,
     error::StoreError,
     record::{
-        AttemptRecord, AttemptStatus, CheckpointRecord, LiveAttempt, MeasuredAttempt, Outcome,
-        RunRecord, Saved, SavedRun, SavedSweep, StateCount, SweepRecord, WorkerRecord,
+        AttemptRecord, AttemptStatus, LiveAttempt, MeasuredAttempt, Outcome, RunRecord, Saved,
+        SavedRun, SavedSweep, Spent, StateCount, SweepRecord, WorkerRecord,
     },
-    run::{choose_run, may_begin_run},
+    run::{choose_run, count, int, may_begin_run},
     sweep::choose_sweep,
 };
 
@@ -192,7 +192,8 @@ impl Memory {
                     ended_unix_ms: end.map(|end| end.unix_ms),
                     outcome: end.map(|end| end.outcome.name().to_owned()),
                     reason: end.and_then(|end| end.reason.clone()),
-                    resume_step: attempt.resume_step,
+                    resume_step: attempt.start.map(|start| start.step),
+                    resume_attempt: attempt.start.and_then(|start| start.attempt),
                     end_step: end.and_then(|end| end.step),
                     measured_seconds: end.and_then(|end| end.seconds),
                 }
@@ -207,7 +208,7 @@ impl Memory {
             for attempt in &run.attempts {
                 let Some(end) = &attempt.end else { continue };
                 if let (Some(seconds), Some(last), Some(first)) =
-                    (end.seconds, end.step, attempt.resume_step)
+                    (end.seconds, end.step, attempt.start.map(|start| start.step))
                     && seconds > 0.0
                     && last > first
                 {
@@ -225,13 +226,12 @@ impl Memory {
         Ok(measured.into_iter().map(|(_, entry)| entry).collect())
     }
 
-    pub(crate) async fn newest_checkpoint(
-        &self,
-        run: &RunId,
-    ) -> Result<Option<CheckpointRecord>, StoreError> {
+    pub(crate) async fn spent(&self) -> Result<Vec<Spent>, StoreError> {
         let content = self.content();
-        let newest = content.run(run).and_then(RunEntry::newest_checkpoint);
-        Ok(newest.map(|checkpoint| content.checkpoint_record(checkpoint)))
+        let all = content.runs.iter().filter_map(RunEntry::spent);
+        let mut all: Vec<Spent> = all.collect();
+        all.sort_by(|a, b| a.run.as_str().cmp(b.run.as_str()));
+        Ok(all)
     }
 
     pub(crate) async fn metrics_of(&self, run: &RunId) -> Result<Vec<Metric>, StoreError> {
@@ -275,6 +275,22 @@ impl Memory {
 }
 
 impl RunEntry {
+    /// What the ended attempts took.
+    fn spent(&self) -> Option<Spent> {
+        let ended = || self.attempts.iter().filter_map(|one| Some((one, one.end.as_ref()?)));
+        ended().next()?;
+        let steps = |(attempt, end): (&AttemptEntry, &EndEntry)| {
+            let first = attempt.start?.step;
+            Some(int(end.step.or(attempt.latest_step).unwrap_or(first)) - int(first))
+        };
+        let held = ended().map(|(attempt, end)| end.unix_ms - attempt.started_unix_ms);
+        Some(Spent {
+            run: self.id.clone(),
+            steps: count(ended().filter_map(steps).sum()),
+            held_ms: count(held.sum()),
+        })
+    }
+
     /// Seconds of all attempts; absent where none was measured.
     fn seconds(&self) -> Option<f64> {
         let ends = self.attempts.iter().filter_map(|attempt| attempt.end.as_ref());
@@ -301,7 +317,7 @@ impl Content {
             attempts: run.current(),
             config: run.run.config.clone(),
             failures: run.failures,
-            checkpoint_worker: newest.map(|newest| self.workers[newest.worker].id.clone()),
+            checkpoint: newest.map(|at| (at.step, self.workers[at.worker].id.clone())),
             checkpoints: self.holders(run),
             live: run.live().map(|live| LiveAttempt {
                 worker: self.workers[live.worker].id.clone(),

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     database::metric_no,
     error::StoreError,
+    lineage::Part,
     point::{NEVER_GRANTED, judge, latest_loss},
     record::{
         Applied, Batch, CheckpointRecord, CheckpointRow, EndRow, Facts, Failures, GrantRow,
@@ -231,8 +232,9 @@ impl Content {
         if row.key.number != run.current() + 1 || run.state != RunState::Queued {
             return None;
         }
-        let newest = run.newest_checkpoint();
-        let checkpoint = newest.map(|checkpoint| self.checkpoint_record(checkpoint));
+        let checkpoint = run
+            .checkpoint_on(worker)
+            .map(|at| CheckpointRecord { step: at.step, hash: at.hash.clone() });
         let run = &mut self.runs[place];
         run.state = RunState::Running;
         run.reason = None;
@@ -246,22 +248,14 @@ impl Content {
             backend: row.backend.clone(),
             started_unix_ms: row.unix_ms,
             end: None,
-            resume_step: None,
-            lineage_after: -1,
-            lineage_until: i64::MAX,
+            start: None,
+            part: Part::OPEN,
             last_seq: 0,
+            latest_step: None,
             points: std::collections::BTreeMap::new(),
         });
         self.attempts_made += 1;
         Some(Granted { run_json: run.json.clone(), checkpoint })
-    }
-
-    pub(super) fn checkpoint_record(&self, entry: &CheckpointEntry) -> CheckpointRecord {
-        CheckpointRecord {
-            step: entry.step,
-            hash: entry.hash.clone(),
-            worker: self.workers[entry.worker].id.clone(),
-        }
     }
 
     fn end_attempt(&mut self, row: &EndRow) -> Applied {
@@ -286,7 +280,7 @@ impl Content {
             points_thinned: row.points_thinned,
         });
         if let Some(step) = row.resume_step {
-            run.set_resume_step(row.key.number, step);
+            run.begin(row.key.number, step);
         }
         run.state = row.state;
         run.reason.clone_from(&row.state_reason);
@@ -307,11 +301,11 @@ impl Content {
         if let Some(answer) = judge(&attempt.mark(current), batch) {
             return answer;
         }
-        run.set_resume_step(*number, batch.resume_step);
-        if let Some(latest) = latest_loss(&batch.points) {
-            run.latest = Some((latest.step, latest.value));
-        }
+        run.begin(*number, batch.resume_step);
+        let latest = latest_loss(&batch.points);
+        run.latest = latest.map(|latest| (latest.step, latest.value)).or(run.latest);
         let Some(attempt) = run.attempt_mut(&batch.key) else { return NEVER_GRANTED };
+        attempt.latest_step = latest.map(|latest| latest.step).or(attempt.latest_step);
         for point in &batch.points {
             // A value that is there already stays: a curve is never overwritten.
             attempt.points.entry((metric_no(point.metric), point.step)).or_insert(point.value);

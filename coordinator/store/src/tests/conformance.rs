@@ -10,6 +10,10 @@ use sweep_spec::{
 };
 
 use super::{
+    lineage::{
+        a_run_that_comes_back_to_its_checkpoint_keeps_its_curve,
+        an_attempt_that_never_began_leaves_the_curve_alone,
+    },
     trunk::{
         a_larger_d_extends_a_finished_trunk_and_a_smaller_one_does_not,
         the_cost_of_a_sweep_counts_its_trunk_once,
@@ -54,6 +58,8 @@ conformance! {
     terms_are_kept_and_may_come_before_their_sweep
     a_larger_d_extends_a_finished_trunk_and_a_smaller_one_does_not
     the_cost_of_a_sweep_counts_its_trunk_once
+    a_run_that_comes_back_to_its_checkpoint_keeps_its_curve
+    an_attempt_that_never_began_leaves_the_curve_alone
 }
 
 async fn a_run_goes_from_submission_to_its_result(place: Place) {
@@ -292,6 +298,9 @@ async fn ends_decide_what_a_run_comes_to(place: Place) {
 async fn any_history_gives_the_answers_of_the_store_in_memory(place: Place) {
     let model = Place::Memory(Memory::default()).with_worker().await;
     let store = place.with_worker().await;
+    for store in [&model, &store] {
+        store.join_worker("v", "box", 1, &[], 9).await.unwrap();
+    }
     let mut dice = Dice(20_261_124);
     for digit in ['a', 'b', 'c', 'd'] {
         let steps: Vec<u64> = (0..4).map(|_| 100 + dice.below(6)).collect();
@@ -307,6 +316,7 @@ async fn any_history_gives_the_answers_of_the_store_in_memory(place: Place) {
     let (saved, expected) = (store.load().await.unwrap(), model.load().await.unwrap());
     alike(&expected, &saved);
     alike(&model.measured().await, &store.measured().await);
+    alike(&model.spent().await, &store.spent().await);
     alike(&model.totals().await, &store.totals().await);
     for sweep in &saved.sweeps {
         alike(&model.counts(&sweep.id).await, &store.counts(&sweep.id).await);
@@ -317,7 +327,6 @@ async fn any_history_gives_the_answers_of_the_store_in_memory(place: Place) {
     for SavedRun { id, .. } in &saved.runs {
         alike(&model.run(id).await, &store.run(id).await);
         alike(&model.attempts(id).await, &store.attempts(id).await);
-        alike(&model.newest_checkpoint(id).await, &store.newest_checkpoint(id).await);
         for metric in [TrainLoss, ValidationLoss] {
             let (curve, expected) =
                 (store.curve(id, metric, -1, 999).await, model.curve(id, metric, -1, 999).await);
@@ -348,7 +357,10 @@ impl Dice {
     fn action(&mut self) -> Action {
         let key = self.key();
         match self.below(10) {
-            0..=2 => Action::Grant(grant(&key.run, key.number)),
+            0..=2 => {
+                let worker = ["w", "v"][self.below(2) as usize].to_owned();
+                Action::Grant(GrantRow { worker, ..grant(&key.run, key.number) })
+            }
             3..=6 => {
                 let resume = self.below(3) * 10;
                 let (first, metric) =

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod doctor;
+mod lineage;
 mod memory;
 mod postgres;
 mod schema;

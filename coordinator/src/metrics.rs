@@ -1,0 +1,192 @@
+//! What a monitoring system reads: counters and gauges in the text format of Prometheus, at
+//! `/metrics` of the port that everything else has, behind the same token.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+use sweep_spec::attempt::RunState;
+use sweep_store::{Ingested, Outcome};
+use tonic::Status;
+
+use crate::{auth::Gate, grpc::Shared};
+
+/// One label with its value.
+type Label = [(&'static str, &'static str); 1];
+
+/// Everything that is counted; clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics(Arc<Counted>);
+
+#[derive(Debug)]
+struct Counted {
+    registry: Registry,
+    batches: Family<Label, Counter>,
+    points: Counter,
+    commits: Histogram,
+    grants: Counter,
+    ends: Family<Label, Counter>,
+    runs: Family<Label, Gauge>,
+    workers: Family<Label, Gauge>,
+    slots: Family<Label, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut counted = Counted {
+            registry: Registry::with_prefix("sweep"),
+            batches: Family::default(),
+            points: Counter::default(),
+            // From half a millisecond to 16 seconds.
+            commits: Histogram::new(exponential_buckets(5e-4, 2.0, 16)),
+            grants: Counter::default(),
+            ends: Family::default(),
+            runs: Family::default(),
+            workers: Family::default(),
+            slots: Family::default(),
+        };
+        counted.register();
+        Self(Arc::new(counted))
+    }
+}
+
+impl Counted {
+    fn register(&mut self) {
+        let all = &mut self.registry;
+        all.register("batches", "Batches of points, by what became of them", self.batches.clone());
+        all.register("points", "Points made durable", self.points.clone());
+        let help = "Time of a commit of points";
+        all.register_with_unit("commit", help, Unit::Seconds, self.commits.clone());
+        all.register("grants", "Attempts granted", self.grants.clone());
+        all.register("attempts_ended", "Attempts that ended, by how", self.ends.clone());
+        all.register("runs", "Runs in the store, by state", self.runs.clone());
+        all.register("workers", "Workers known, by state", self.workers.clone());
+        all.register("slots", "Slots of workers online, by what they do", self.slots.clone());
+    }
+}
+
+impl Metrics {
+    /// One commit of points, with its answers to batches of so many points.
+    pub(crate) fn committed<'a>(
+        &self,
+        seconds: f64,
+        answers: impl Iterator<Item = (usize, &'a Ingested)>,
+    ) {
+        self.0.commits.observe(seconds);
+        for (points, answer) in answers {
+            let became = match answer {
+                Ingested::Durable(_) => "durable",
+                Ingested::Resend(_) => "resend",
+                Ingested::Fenced(_) => "fenced",
+                Ingested::Refused(_) => "refused",
+            };
+            self.0.batches.get_or_create(&[("became", became)]).inc();
+            if became == "durable" {
+                self.0.points.inc_by(points as u64);
+            }
+        }
+    }
+
+    /// Attempts were granted.
+    pub(crate) fn granted(&self, count: usize) {
+        self.0.grants.inc_by(count as u64);
+    }
+
+    /// An attempt ended.
+    pub(crate) fn ended(&self, outcome: Outcome) {
+        self.0.ends.get_or_create(&[("outcome", outcome.name())]).inc();
+    }
+
+    /// Everything as text.
+    async fn text(&self, shared: &Shared) -> Result<String, Status> {
+        let totals = shared.store.totals().await.map_err(crate::actor::store_status)?;
+        for state in RunState::ALL {
+            let runs = totals.iter().find(|(of, _)| of == state).map_or(0, |(_, runs)| *runs);
+            set(&self.0.runs, ("state", state.name()), runs);
+        }
+        let fleet = shared.actor.view(|scheduler, _| Fleet::of(scheduler)).await?;
+        set(&self.0.workers, ("state", "online"), fleet.online);
+        set(&self.0.workers, ("state", "draining"), fleet.draining);
+        set(&self.0.workers, ("state", "offline"), fleet.offline);
+        set(&self.0.slots, ("does", "train"), fleet.training);
+        set(&self.0.slots, ("does", "wait"), fleet.waiting);
+        let mut text = String::new();
+        encode(&mut text, &self.0.registry)
+            .map_err(|error| Status::internal(format!("the metrics: {error}")))?;
+        Ok(text)
+    }
+}
+
+fn set(family: &Family<Label, Gauge>, label: (&'static str, &'static str), value: u64) {
+    family.get_or_create(&[label]).set(i64::try_from(value).unwrap_or(i64::MAX));
+}
+
+/// Workers and slots by what they are doing.
+#[derive(Default)]
+struct Fleet {
+    online: u64,
+    draining: u64,
+    offline: u64,
+    training: u64,
+    waiting: u64,
+}
+
+impl Fleet {
+    fn of(scheduler: &crate::scheduler::Scheduler) -> Self {
+        let mut fleet = Self::default();
+        for worker in scheduler.workers().values() {
+            let state = match (worker.session, worker.draining) {
+                (false, _) => &mut fleet.offline,
+                (true, true) => &mut fleet.draining,
+                (true, false) => &mut fleet.online,
+            };
+            *state += 1;
+            if worker.session {
+                let training = worker.slots.iter().filter(|slot| slot.holder.is_some()).count();
+                fleet.training += training as u64;
+                fleet.waiting += (worker.slots.len() - training) as u64;
+            }
+        }
+        fleet
+    }
+}
+
+/// The path of the metrics.
+pub(crate) fn route(shared: Shared, metrics: Metrics, gate: Gate) -> Router {
+    let answer = move |headers: HeaderMap| {
+        let (shared, metrics, gate) = (shared.clone(), metrics.clone(), gate.clone());
+        async move {
+            let token = headers.get(header::AUTHORIZATION).and_then(|text| text.to_str().ok());
+            if !gate.opens(token) {
+                let asks = [(header::WWW_AUTHENTICATE, "Bearer")];
+                let hint = "the token is missing or wrong; hint: it stands in the access file\n";
+                return (StatusCode::UNAUTHORIZED, asks, hint).into_response();
+            }
+            match metrics.text(&shared).await {
+                Ok(text) => {
+                    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                    ([(header::CONTENT_TYPE, kind)], text).into_response()
+                }
+                Err(status) => {
+                    let why = format!("{}\n", status.message());
+                    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+                }
+            }
+        }
+    };
+    Router::new().route("/metrics", get(answer))
+}

@@ -1,0 +1,93 @@
+//! Which attempt a step of the curve belongs to: cases of [`super::conformance`].
+
+use sweep_spec::metric::Metric::TrainLoss;
+
+use super::*;
+
+/// A run of two workers, `w` and `v`, and its attempts.
+struct Relay {
+    store: Store,
+    run: RunId,
+}
+
+impl Relay {
+    async fn new(place: &Place) -> Self {
+        let store = place.with_worker().await;
+        store.join_worker("v", "box", 1, &[], 9).await.unwrap();
+        store.submit(&sweep('a', &[100])).await.unwrap();
+        Self { store, run: run(100).config.id() }
+    }
+
+    fn key(&self, number: u32) -> AttemptKey {
+        AttemptKey { run: self.run.clone(), number }
+    }
+
+    /// Grants the next attempt; the step of the checkpoint that it is given.
+    async fn begin(&self, number: u32, worker: &str) -> Option<u64> {
+        let row = GrantRow { worker: worker.into(), ..grant(&self.run, number) };
+        let granted = self.store.grant(&[row]).await.unwrap().remove(0).expect("it waits");
+        granted.checkpoint.map(|at| at.step)
+    }
+
+    /// Trains from a step on up to another one, with a checkpoint there; the losses tell whose.
+    async fn train(&self, number: u32, resume_step: u64, until: u64) {
+        let key = self.key(number);
+        let points: Vec<_> =
+            (resume_step + 1..=until).map(|step| (TrainLoss, step, f64::from(number))).collect();
+        let replies = self.store.ingest(&[batch(&key, 1, resume_step, &points)]).await.unwrap();
+        assert_eq!(replies, [Ingested::Durable(1)]);
+        let row = CheckpointRow {
+            key,
+            step: until,
+            hash: "h".into(),
+            bytes: None,
+            requires_seq: 1,
+            unix_ms: 3,
+        };
+        assert_eq!(self.store.commit_checkpoint(&row).await.unwrap(), Applied::Done);
+    }
+
+    async fn lose(&self, number: u32) {
+        let row = end(&self.key(number), Outcome::Lost, RunState::Queued);
+        assert_eq!(self.store.end(&[row]).await.unwrap(), [Applied::Done]);
+    }
+
+    /// The attempt that each step of the curve is from.
+    async fn owners(&self) -> Vec<(u64, f64)> {
+        let curve = self.store.curve(&self.run, TrainLoss, -1, 100).await.unwrap();
+        curve.iter().map(|point| (point.step, point.value)).collect()
+    }
+}
+
+pub(super) async fn a_run_that_comes_back_to_its_checkpoint_keeps_its_curve(place: Place) {
+    let relay = Relay::new(&place).await;
+    assert_eq!(relay.begin(1, "w").await, None);
+    relay.train(1, 0, 4).await;
+    relay.lose(1).await;
+
+    // Elsewhere it begins anew: nobody has the files of another worker.
+    assert_eq!(relay.begin(2, "v").await, None);
+    relay.train(2, 0, 2).await;
+    assert_eq!(relay.owners().await, [(1, 2.0), (2, 2.0)]);
+    relay.lose(2).await;
+
+    assert_eq!(relay.begin(3, "w").await, Some(4));
+    relay.train(3, 4, 5).await;
+    let first = |step| (step, 1.0);
+    assert_eq!(relay.owners().await, [first(1), first(2), first(3), first(4), (5, 3.0)]);
+    let attempts = relay.store.attempts(&relay.run).await.unwrap();
+    let from: Vec<_> = attempts.iter().map(|one| (one.resume_step, one.resume_attempt)).collect();
+    assert_eq!(from, [(Some(0), None), (Some(0), None), (Some(4), Some(1))]);
+}
+
+pub(super) async fn an_attempt_that_never_began_leaves_the_curve_alone(place: Place) {
+    let relay = Relay::new(&place).await;
+    relay.begin(1, "w").await;
+    relay.train(1, 0, 2).await;
+    relay.lose(1).await;
+    relay.begin(2, "v").await;
+    relay.lose(2).await;
+    assert_eq!(relay.owners().await, [(1, 1.0), (2, 1.0)]);
+    let attempts = relay.store.attempts(&relay.run).await.unwrap();
+    assert_eq!(attempts[1].resume_step, None);
+}
