@@ -9,6 +9,7 @@ use sweep_plot::input::{CalibrationInput, TaskInput, TaskScore as Score};
 use sweep_spec::{
     attempt::RunState,
     metric::{BINS, Metric, TaskMetric, TaskScore},
+    units::si,
 };
 
 use crate::results::{RunResult, SweepResults, convention_name};
@@ -132,11 +133,11 @@ fn sentence(axis: Axis, sharp: &Emergence, smooth: &Emergence) -> String {
         contrast(("exact match", sharp.verdict), ("log-probability of the answer", smooth.verdict));
     let knee = match sharp.knee.as_ref().map(|knee| (knee.x, knee.ci95)) {
         Some((x, [Some(low), Some(high)])) => {
-            format!(" The bend is at {x:.3e} ({low:.3e} to {high:.3e}).")
+            format!(" The bend is at {} ({} to {}).", si(x), si(low), si(high))
         }
         _ => String::new(),
     };
-    format!("Over {}: {together}. {}.{knee}", axis.name(), sharp.sentence("exact match"))
+    format!("Over {}: {together}. Of exact match: {}.{knee}", axis.name(), sharp.reason())
 }
 
 /// Calibrations of every finished run, on held-out text and on tasks.

@@ -178,6 +178,12 @@ impl Emergence {
     #[must_use]
     pub fn sentence(&self, metric: &str) -> String {
         let (axis, words) = (self.axis.name(), self.verdict.words());
+        format!("{words} under {metric} against {axis}: {}", self.reason())
+    }
+
+    /// Why the verdict is what it is, and what the metric cannot see.
+    #[must_use]
+    pub fn reason(&self) -> String {
         let reason = match self.why {
             Why::FewScores { n } => format!("{n} scores are too few, 8 are needed"),
             Why::Noise { range, half_width } => format!(
@@ -212,7 +218,7 @@ impl Emergence {
             }
             _ => String::new(),
         };
-        format!("{words} under {metric} against {axis}: {reason}{unseen}")
+        format!("{reason}{unseen}")
     }
 }
 
