@@ -8,6 +8,7 @@ mod bad_recipe;
 mod chaos;
 mod cli;
 mod drivers;
+mod exports;
 mod guards;
 mod lifecycle;
 mod postgres;

@@ -1,8 +1,8 @@
-//! `sweep export`: the runs of a sweep as CSV, or their curves; always complete.
+//! `sweep export`: the runs of a sweep or their curves, for other tools; always complete.
 
 use std::{
     fs::File,
-    io::{BufWriter, Write},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
 };
 
@@ -12,7 +12,8 @@ use crate::{
     client::{AccessArgs, block_on, select_sweep},
     console::{Console, Format},
     exit::{Exit, Failure},
-    export, results,
+    export,
+    results::{self, SweepResults},
 };
 
 /// Arguments of `sweep export`.
@@ -24,14 +25,17 @@ pub(crate) struct Args {
     /// Export every point of every curve instead of one row per run
     #[arg(long)]
     points: bool,
-    /// Where to write; stdout when absent
+    /// Where to write; stdout when absent; .parquet makes a Parquet file
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Write the curves as TensorBoard event files instead, a folder for each run
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["points", "output"])]
+    tensorboard: Option<PathBuf>,
     #[command(flatten)]
     access: AccessArgs,
     /// Copy the whole SQLite store into a new file instead, also while a coordinator writes it
     #[cfg(feature = "store")]
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["points", "output"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["points", "output", "tensorboard"])]
     backup: Option<PathBuf>,
     #[cfg(feature = "store")]
     #[command(flatten)]
@@ -44,23 +48,50 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
     if let Some(copy) = &args.backup {
         return backup(&args.store, copy, console);
     }
-    let metrics = if args.points { Metric::ALL } else { &[] };
+    let curves = args.points || args.tensorboard.is_some();
+    let metrics = if curves { Metric::ALL } else { &[] };
     let results = block_on(async {
         let mut control = args.access.connect().await?;
         let sweep = select_sweep(&mut control, &args.sweep).await?;
         results::fetch(&mut control, &sweep, metrics).await
     })?;
-    let json = console.format == Format::Json;
-    let write = |out: &mut dyn Write| match (json, args.points) {
-        (true, false) => export::json::runs(&results, out),
-        (true, true) => export::json::points(&results, out),
-        (false, false) => export::csv::runs(&results, out),
-        (false, true) => export::csv::points(&results, out),
+    if let Some(folder) = &args.tensorboard {
+        return tensorboard(&results, folder, console);
+    }
+    let (json, is_parquet) = (console.format == Format::Json, args.is_parquet());
+    let write = |out: &mut dyn Write| match (json, is_parquet, args.points) {
+        (true, _, false) => export::json::runs(&results, out),
+        (true, _, true) => export::json::points(&results, out),
+        (_, true, false) => export::parquet::runs(&results, out),
+        (_, true, true) => export::parquet::points(&results, out),
+        (_, _, false) => export::csv::runs(&results, out),
+        (_, _, true) => export::csv::points(&results, out),
     };
     match &args.output {
         None => write(console.out)?,
         Some(path) => to_file(path, write)?,
     }
+    Ok(Exit::Done)
+}
+
+impl Args {
+    fn is_parquet(&self) -> bool {
+        let extension = self.output.as_ref().and_then(|path| path.extension());
+        extension.is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
+    }
+}
+
+fn tensorboard(
+    results: &SweepResults,
+    folder: &Path,
+    console: &mut Console<'_>,
+) -> Result<Exit, Failure> {
+    let runs =
+        export::tensorboard::write(results, folder).map_err(|error| unwritable(folder, &error))?;
+    console.say(format_args!(
+        "{runs} runs; see them with: tensorboard --logdir {}",
+        folder.display()
+    ))?;
     Ok(Exit::Done)
 }
 
@@ -92,16 +123,18 @@ fn backup(
 /// Exit code 1.
 pub(crate) fn to_file(
     path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), Failure> {
     let written = File::create(path).and_then(|file| {
         let mut out = BufWriter::new(file);
         write(&mut out)?;
         out.flush()
     });
-    written.map_err(|error| {
-        let shown = path.display();
-        let hint = "hint: check the folder, its permissions and the free space";
-        Failure::message(Exit::Failed, format!("cannot write `{shown}`: {error}; {hint}"))
-    })
+    written.map_err(|error| unwritable(path, &error))
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    let shown = path.display();
+    let hint = "hint: check the folder, its permissions and the free space";
+    Failure::message(Exit::Failed, format!("cannot write `{shown}`: {error}; {hint}"))
 }

@@ -12,40 +12,55 @@ use csv::Writer;
 use super::role;
 use crate::results::{RunResult, SweepResults, convention_name};
 
+/// What a column holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// A number.
+    Real,
+    /// A whole number from 0 to 2^64.
+    Count,
+    /// Text.
+    Text,
+}
+
 /// Columns of the table of runs.
-const RUN_COLUMNS: [&str; 31] = [
-    "C",
-    "N",
-    "D",
-    "loss",
-    "bits_per_byte",
-    "run",
-    "role",
-    "state",
-    "budget",
-    "C_6ND",
-    "N_convention",
-    "N_total",
-    "N_non_embedding",
-    "N_with_head",
-    "unique_tokens",
-    "width",
-    "layers",
-    "heads",
-    "sequence",
-    "vocabulary",
-    "batch",
-    "steps",
-    "seed",
-    "learning_rate",
-    "seconds",
-    "device",
-    "data",
-    "reason",
-    "parent",
-    "fork_step",
-    "own_C",
+pub(crate) const RUN_COLUMNS: [(&str, Kind); 31] = [
+    ("C", Kind::Real),
+    ("N", Kind::Count),
+    ("D", Kind::Count),
+    ("loss", Kind::Real),
+    ("bits_per_byte", Kind::Real),
+    ("run", Kind::Text),
+    ("role", Kind::Text),
+    ("state", Kind::Text),
+    ("budget", Kind::Real),
+    ("C_6ND", Kind::Real),
+    ("N_convention", Kind::Text),
+    ("N_total", Kind::Count),
+    ("N_non_embedding", Kind::Count),
+    ("N_with_head", Kind::Count),
+    ("unique_tokens", Kind::Count),
+    ("width", Kind::Count),
+    ("layers", Kind::Count),
+    ("heads", Kind::Count),
+    ("sequence", Kind::Count),
+    ("vocabulary", Kind::Count),
+    ("batch", Kind::Count),
+    ("steps", Kind::Count),
+    ("seed", Kind::Count),
+    ("learning_rate", Kind::Real),
+    ("seconds", Kind::Real),
+    ("device", Kind::Text),
+    ("data", Kind::Text),
+    ("reason", Kind::Text),
+    ("parent", Kind::Text),
+    ("fork_step", Kind::Count),
+    ("own_C", Kind::Real),
 ];
+
+/// Columns of the table of points.
+pub(crate) const POINT_COLUMNS: [(&str, Kind); 4] =
+    [("run", Kind::Text), ("metric", Kind::Text), ("step", Kind::Count), ("value", Kind::Real)];
 
 /// Writes the table of runs.
 ///
@@ -53,14 +68,15 @@ const RUN_COLUMNS: [&str; 31] = [
 /// When `out` cannot be written.
 pub(crate) fn runs(results: &SweepResults, out: &mut dyn Write) -> io::Result<()> {
     let mut table = Writer::from_writer(out);
-    table.write_record(RUN_COLUMNS)?;
+    table.write_record(RUN_COLUMNS.map(|(name, _)| name))?;
     for run in &results.runs {
-        table.write_record(row(run, results))?;
+        table.write_record(run_cells(run, results))?;
     }
     table.flush()
 }
 
-fn row(run: &RunResult, results: &SweepResults) -> [String; RUN_COLUMNS.len()] {
+/// The cells of a run; empty where nothing was measured.
+pub(crate) fn run_cells(run: &RunResult, results: &SweepResults) -> [String; RUN_COLUMNS.len()] {
     let config = &run.run.config;
     let shape = &config.shape;
     let counts = run.parameters();
@@ -107,14 +123,22 @@ fn row(run: &RunResult, results: &SweepResults) -> [String; RUN_COLUMNS.len()] {
 /// When `out` cannot be written.
 pub(crate) fn points(results: &SweepResults, out: &mut dyn Write) -> io::Result<()> {
     let mut table = Writer::from_writer(out);
-    table.write_record(["run", "metric", "step", "value"])?;
-    for run in &results.runs {
-        for (metric, curve) in results.curves.get(&run.id).into_iter().flatten() {
-            for (step, value) in curve {
-                let cells = [&run.id, metric.name(), &step.to_string(), &value.to_string()];
-                table.write_record(cells)?;
-            }
-        }
+    table.write_record(POINT_COLUMNS.map(|(name, _)| name))?;
+    for cells in point_cells(results) {
+        table.write_record(cells)?;
     }
     table.flush()
+}
+
+/// The cells of every point.
+pub(crate) fn point_cells(results: &SweepResults) -> impl Iterator<Item = Vec<String>> {
+    let curves = |run: &str| results.curves.get(run).into_iter().flatten();
+    results.runs.iter().flat_map(move |run| {
+        curves(&run.id).flat_map(move |(metric, curve)| {
+            let cells = move |(step, value): &(u64, f64)| {
+                vec![run.id.clone(), metric.name().to_owned(), step.to_string(), value.to_string()]
+            };
+            curve.iter().map(cells)
+        })
+    })
 }

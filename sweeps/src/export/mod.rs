@@ -2,6 +2,8 @@
 
 pub(crate) mod csv;
 pub(crate) mod json;
+pub(crate) mod parquet;
+pub(crate) mod tensorboard;
 
 use sweep_spec::run::RunRole;
 
