@@ -2,8 +2,11 @@
 //! clocks that one number decides, with scripted trainers. Whatever is wrong after any of thousands
 //! of disasters is wrong again when its number is given again.
 //!
-//! `scenario` draws what there is and what befalls it, `world` plays it, `invariant` watches. The
-//! crate is empty without its feature `simulate`.
+//! One clock is not simulated: h2 forgets a stream that it reset after a second of the system's time,
+//! so a seed that takes longer than that to play, on a machine busy with much else, may end otherwise.
+//!
+//! `scenario` draws what there is and what befalls it, `world` plays it with its `operator`,
+//! `invariant` watches. The crate is empty without its feature `simulate`.
 
 #![cfg(feature = "simulate")]
 
