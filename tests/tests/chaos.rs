@@ -6,7 +6,7 @@ use std::{thread, time::Duration};
 use sweep_tests::{Process, Sandbox, children, signal, wait_until};
 
 use crate::services::{
-    coordinator, coordinator_on, curves, in_state, postgres, runs, slow, worker,
+    coordinator_on, curves, curves_in_peace, in_state, postgres, runs, slow, worker,
 };
 
 /// Disturbances before the sweep is left in peace.
@@ -131,24 +131,13 @@ fn disturbed(store: &str, seed: u64) -> Vec<String> {
     curves(&sandbox).unwrap()
 }
 
-/// The curves of the same sweep left in peace.
-fn in_peace() -> Vec<String> {
-    let sandbox = Sandbox::new().unwrap();
-    sandbox.write("recipe.toml", recipe()).unwrap();
-    let _coordinator = coordinator(&sandbox).unwrap();
-    let _worker = worker(&sandbox, "worker").unwrap();
-    sandbox.sweep(&["submit", "recipe.toml", "--yes"]).unwrap();
-    sandbox.sweep(&["watch"]).unwrap();
-    curves(&sandbox).unwrap()
-}
-
 #[test]
 fn a_sweep_in_chaos_is_the_sweep_in_peace() {
     let folder = tempfile::tempdir().unwrap();
     let mut stores = vec![format!("sqlite:{}", folder.path().join("sweep.db").display())];
     let server = postgres("a_sweep_in_chaos_is_the_sweep_in_peace, on Postgres").unwrap();
     stores.extend(server.as_ref().map(|server| server.database().unwrap()));
-    let expected = in_peace();
+    let expected = curves_in_peace(&recipe()).unwrap();
     for (store, seed) in stores.iter().zip(7..) {
         let found = disturbed(store, seed);
         let first = expected.iter().zip(&found).find(|(expected, found)| expected != found);

@@ -125,6 +125,17 @@ pub(crate) fn curves(sandbox: &Sandbox) -> Result<Vec<String>> {
     Ok(lines)
 }
 
+/// The curves of a recipe's sweep that nobody disturbs.
+pub(crate) fn curves_in_peace(recipe: &str) -> Result<Vec<String>> {
+    let sandbox = Sandbox::new()?;
+    sandbox.write("recipe.toml", recipe)?;
+    let _coordinator = coordinator(&sandbox)?;
+    let _worker = worker(&sandbox, "worker")?;
+    sandbox.sweep(&["submit", "recipe.toml", "--yes"])?;
+    sandbox.sweep(&["watch"])?;
+    curves(&sandbox)
+}
+
 /// Runs of a list in a state.
 pub(crate) fn in_state(runs: &[Value], state: &str) -> usize {
     runs.iter().filter(|run| run["state"] == state).count()

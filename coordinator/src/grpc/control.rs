@@ -272,8 +272,7 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<v1::CancelSweepRequest>,
     ) -> Result<Response<v1::CancelSweepReply>, Status> {
-        let (peer, message) = (request.remote_addr(), request.into_inner());
-        audit(peer, "cancel", &message);
+        let message = audited("cancel", request);
         let store = &self.shared.store;
         let sweep = store.find_sweep(&message.sweep).await.map_err(store_status)?;
         let (runs_cancelled, runs_stopping) = if message.runs.is_empty() {
@@ -289,8 +288,7 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<v1::UpdateSweepRequest>,
     ) -> Result<Response<v1::UpdateSweepReply>, Status> {
-        let (peer, message) = (request.remote_addr(), request.into_inner());
-        audit(peer, "update", &message);
+        let message = audited("update", request);
         let store = &self.shared.store;
         let sweep = store.find_sweep(&message.sweep).await.map_err(store_status)?;
         let v1::UpdateSweepRequest { paused, checks_held, priority, .. } = message;
@@ -303,8 +301,7 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<v1::RetryRunsRequest>,
     ) -> Result<Response<v1::RetryRunsReply>, Status> {
-        let (peer, message) = (request.remote_addr(), request.into_inner());
-        audit(peer, "retry", &message);
+        let message = audited("retry", request);
         let (sweep, mut runs) = self.select(&message.sweep, &message.runs).await?;
         if let Some(sweep) = sweep {
             let chosen = runs;
@@ -350,8 +347,7 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<v1::DrainWorkerRequest>,
     ) -> Result<Response<v1::DrainWorkerReply>, Status> {
-        let (peer, message) = (request.remote_addr(), request.into_inner());
-        audit(peer, "drain", &message);
+        let message = audited("drain", request);
         self.shared.actor.drain(message.worker_id).await?;
         Ok(Response::new(v1::DrainWorkerReply {}))
     }
@@ -365,6 +361,14 @@ impl v1::control_server::Control for ControlService {
             .map_err(|error| Status::internal(format!("the cost model: {error}")))?;
         Ok(Response::new(v1::GetCostModelReply { cost_model_json }))
     }
+}
+
+/// The message of a change that is asked for, once the log knows of it.
+fn audited<T: fmt::Debug>(call: &str, request: Request<T>) -> T {
+    let peer = request.remote_addr();
+    let message = request.into_inner();
+    audit(peer, call, &message);
+    message
 }
 
 /// Tells the log who asks for a change and for which, under the target `audit`. As `Debug`, so that a

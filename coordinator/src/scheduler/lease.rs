@@ -250,12 +250,7 @@ impl EndFacts {
     /// Steps trained, where the worker told.
     fn steps(&self) -> Option<u64> {
         let Self::Reported(ended) = self else { return None };
-        match ended.ending {
-            Ending::Finished { step } | Ending::Diverged { step } | Ending::Stopped { step } => {
-                Some(step.saturating_sub(ended.resume_step?))
-            }
-            Ending::Failed { .. } => None,
-        }
+        ended.steps()
     }
 
     /// Whether the machine failed the run while the worker lived.

@@ -131,6 +131,18 @@ pub(crate) struct Ended {
     pub(crate) points_thinned: u64,
 }
 
+impl Ended {
+    /// Steps trained, where it began and told how far it came.
+    fn steps(&self) -> Option<u64> {
+        match self.ending {
+            Ending::Finished { step } | Ending::Diverged { step } | Ending::Stopped { step } => {
+                Some(step.saturating_sub(self.resume_step?))
+            }
+            Ending::Failed { .. } => None,
+        }
+    }
+}
+
 /// What is to be done, in this order: store, then send.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {

@@ -220,18 +220,9 @@ impl Scheduler {
 
     /// Refits the cost model on what an attempt took.
     pub(super) fn learn(&mut self, index: usize, ended: &Ended) {
-        use sweep_spec::attempt::Ending;
-        let step = match ended.ending {
-            Ending::Finished { step } | Ending::Diverged { step } | Ending::Stopped { step } => {
-                step
-            }
-            Ending::Failed { .. } => return,
-        };
         let run = &self.runs[index];
-        if let (Some(seconds), Some(first), Some(live)) =
-            (ended.seconds, ended.resume_step, &run.live)
+        if let (Some(steps), Some(seconds), Some(live)) = (ended.steps(), ended.seconds, &run.live)
         {
-            let steps = step.saturating_sub(first);
             self.cost.observe_steps(&live.device_name, &run.config, steps, seconds);
             self.learnt = true;
         }

@@ -20,12 +20,10 @@ pub(crate) struct Start {
     pub(crate) attempt: Option<u32>,
 }
 
-impl Start {
-    /// The step before the first that is the attempt's own.
-    fn after(self) -> i64 {
-        // From the beginning, step 0 itself is its own too.
-        if self.step == 0 { -1 } else { int(self.step) }
-    }
+/// The step before the first that is the own one of an attempt that began after `step`.
+fn after(step: u64) -> i64 {
+    // From the beginning, step 0 itself is its own too.
+    if step == 0 { -1 } else { int(step) }
 }
 
 /// Steps of the curve that are an attempt's own.
@@ -46,7 +44,7 @@ impl Part {
 /// is the step that the run forks from its trunk at, 0 for a run of its own: what begins there or
 /// before continues no attempt.
 pub(crate) fn parts(starts: &[Option<Start>], fork: u64) -> Vec<Part> {
-    let none = |start: &Option<Start>| start.map_or(-1, Start::after);
+    let none = |start: &Option<Start>| start.map_or(-1, |start| after(start.step));
     let mut parts: Vec<Part> =
         starts.iter().map(none).map(|after| Part { after, until: after }).collect();
     let begun_before = |place: usize| starts[..place].iter().rposition(Option::is_some);
@@ -54,8 +52,8 @@ pub(crate) fn parts(starts: &[Option<Start>], fork: u64) -> Vec<Part> {
     let mut at = begun_before(starts.len());
     while let Some(place) = at {
         let Some(start) = starts[place] else { break };
-        parts[place].until = until.max(start.after());
-        until = until.min(start.after());
+        parts[place].until = until.max(after(start.step));
+        until = until.min(after(start.step));
         let writer = start.attempt.and_then(|number| place_of(number).filter(|&at| at < place));
         // Without a known writer the curve goes on as it was.
         at = if start.step <= fork { None } else { writer.or_else(|| begun_before(place)) };
@@ -77,17 +75,21 @@ pub(crate) struct Beginning {
     pub(crate) step: u64,
 }
 
-/// Records where an attempt began, once, and so which steps of the curve belong to whom.
+/// Records where an attempt began, once, and so which steps of the curve belong to whom. It began
+/// after the checkpoint of the last attempt of its worker to write that step, as nobody else's files
+/// are there.
 pub(crate) async fn begin(tx: &mut Tx, beginning: Beginning) -> Result<(), sqlx::Error> {
     let Beginning { attempt_no, run_no, number, step } = beginning;
-    let start = Start { step, attempt: writer(tx, beginning).await? };
     let set = query(
-        "UPDATE attempt SET resume_step = $1, resume_attempt = $2, lineage_after = $3 \
-         WHERE attempt_no = $4 AND resume_step IS NULL",
+        "UPDATE attempt SET resume_step = $1, lineage_after = $2, resume_attempt = \
+             (SELECT max(writer.number) FROM checkpoint \
+              JOIN attempt writer ON writer.attempt_no = checkpoint.attempt_no \
+              WHERE checkpoint.run_no = attempt.run_no AND checkpoint.step = $1 AND $1 > 0 \
+              AND checkpoint.worker_no = attempt.worker_no AND writer.number < attempt.number) \
+         WHERE attempt_no = $3 AND resume_step IS NULL",
     )
     .bind(int(step))
-    .bind(start.attempt)
-    .bind(start.after())
+    .bind(after(step))
     .bind(attempt_no)
     .execute(&mut *tx)
     .await?;
@@ -95,27 +97,6 @@ pub(crate) async fn begin(tx: &mut Tx, beginning: Beginning) -> Result<(), sqlx:
         share_out(tx, run_no, number).await?;
     }
     Ok(())
-}
-
-/// The attempt whose checkpoint an attempt began after: the last one of its worker to write that
-/// step, as nobody else's files are there.
-async fn writer(tx: &mut Tx, beginning: Beginning) -> Result<Option<u32>, sqlx::Error> {
-    if beginning.step == 0 || beginning.number == 1 {
-        return Ok(None);
-    }
-    let row = query(
-        "SELECT max(writer.number) FROM checkpoint \
-         JOIN attempt own ON own.attempt_no = $1 \
-         JOIN attempt writer ON writer.attempt_no = checkpoint.attempt_no \
-         WHERE checkpoint.run_no = $2 AND checkpoint.step = $3 \
-         AND checkpoint.worker_no = own.worker_no AND writer.number < own.number",
-    )
-    .bind(beginning.attempt_no)
-    .bind(beginning.run_no)
-    .bind(int(beginning.step))
-    .fetch_one(tx)
-    .await?;
-    row.try_get(0)
 }
 
 /// Gives the attempts of a run up to this one their parts.

@@ -240,16 +240,13 @@ impl RunEntry {
         let Ok(place) = usize::try_from(number).map(|number| number.saturating_sub(1)) else {
             return;
         };
-        let Some(worker) = self.attempts.get(place).map(|own| own.worker) else { return };
+        let begins = self.attempts.get(place).filter(|own| own.start.is_none());
+        let Some(worker) = begins.map(|own| own.worker) else { return };
         let fits = |at: &&CheckpointEntry| {
             at.step == step && at.worker == worker && at.attempt < number && step > 0
         };
         let writer = self.checkpoints.iter().filter(fits).map(|at| at.attempt).max();
-        let own = &mut self.attempts[place];
-        if own.start.is_some() {
-            return;
-        }
-        own.start = Some(Start { step, attempt: writer });
+        self.attempts[place].start = Some(Start { step, attempt: writer });
         let starts: Vec<_> = self.attempts[..=place].iter().map(|attempt| attempt.start).collect();
         let fork = self.run.config.parent.as_ref().map_or(0, |edge| edge.step);
         for (attempt, part) in self.attempts.iter_mut().zip(lineage::parts(&starts, fork)) {
