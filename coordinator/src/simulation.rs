@@ -33,8 +33,8 @@ thread_local! {
 }
 
 /// The deliberate fault of the coordinator: batches are acknowledged before they are committed.
-pub fn acknowledge_before_commit(on: bool) {
-    ACKNOWLEDGES_EARLY.set(on);
+pub fn acknowledge_before_commit() {
+    ACKNOWLEDGES_EARLY.set(true);
 }
 
 type Replies = Vec<oneshot::Sender<Result<Ingested, Status>>>;

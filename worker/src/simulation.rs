@@ -77,8 +77,8 @@ pub(crate) fn note_acked(key: AttemptKey, points: Vec<Point>) {
 }
 
 /// The deliberate fault of the worker: batches are numbered from 1 on each connection.
-pub fn renumber_batches(on: bool) {
-    RENUMBERS.set(on);
+pub fn renumber_batches() {
+    RENUMBERS.set(true);
 }
 
 /// The sequence number that goes over the wire.

@@ -15,8 +15,8 @@ thread_local! {
 }
 
 /// The deliberate fault of the store: points of an attempt that has ended are taken.
-pub fn take_points_of_ended_attempts(on: bool) {
-    UNFENCED.set(on);
+pub fn take_points_of_ended_attempts() {
+    UNFENCED.set(true);
 }
 
 /// Whether the disk under the store is full: every commit fails and changes nothing.

@@ -2,12 +2,12 @@
 
 use std::{
     io::{self, Write as _},
-    sync::atomic::{AtomicU64, Ordering},
+    ops::ControlFlow,
 };
 
 use clap::Parser;
 
-use crate::{Mutation, Outcome, play};
+use crate::{Mutation, Outcome, play_seeds, world::play};
 
 /// Plays the protocol through simulated disasters.
 #[derive(Debug, Parser)]
@@ -16,6 +16,9 @@ pub struct Args {
     /// Play only this seed, and log what happens
     #[arg(long, conflicts_with_all = ["from", "seeds"])]
     seed: Option<u64>,
+    /// Tell how the seed went as JSON, and log nothing
+    #[arg(long, requires = "seed")]
+    json: bool,
     /// First seed
     #[arg(long, default_value_t = 0)]
     from: u64,
@@ -30,55 +33,52 @@ pub struct Args {
     mutation: Option<Mutation>,
 }
 
-/// Plays what is asked for; the number of seeds that broke a promise.
+/// Plays what is asked for; the number of seeds that broke a promise, where it is told to people.
 ///
 /// # Errors
 /// What the simulation itself could not do, or output that could not be written.
-///
-/// # Panics
-/// When a player does.
 pub fn run(args: &Args) -> anyhow::Result<u64> {
-    if let Some(seed) = args.seed {
-        tracing_subscriber::fmt()
-            .with_env_filter(
-                tracing_subscriber::EnvFilter::try_from_env("SWEEP_LOG")
-                    .unwrap_or_else(|_| "info,turmoil=off".into()),
-            )
-            .with_writer(io::stderr)
-            .init();
-        let outcome = play(seed, args.mutation)?;
-        tell(seed, &outcome)?;
-        return Ok(u64::from(outcome.violation.is_some()));
+    match args.seed {
+        Some(seed) if args.json => {
+            serde_json::to_writer(io::stdout(), &play(seed, args.mutation)?)?;
+            Ok(0)
+        }
+        Some(seed) => run_one(seed, args.mutation),
+        None => run_many(args),
     }
+}
+
+fn run_one(seed: u64, mutation: Option<Mutation>) -> anyhow::Result<u64> {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("SWEEP_LOG")
+                .unwrap_or_else(|_| "info,turmoil=off".into()),
+        )
+        .with_writer(io::stderr)
+        .init();
+    let outcome = play(seed, mutation)?;
+    tell(seed, &outcome)?;
+    Ok(u64::from(outcome.violation.is_some()))
+}
+
+fn run_many(args: &Args) -> anyhow::Result<u64> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (next, broken) = (AtomicU64::new(args.from), AtomicU64::new(0));
-    let played = std::thread::scope(|scope| {
-        let one = || play_all(args, &next, &broken);
-        let threads: Vec<_> =
-            (0..args.threads.unwrap_or(cores)).map(|_| scope.spawn(one)).collect();
-        let ended = threads.into_iter().map(|thread| thread.join().expect("a player panicked"));
-        ended.collect::<anyhow::Result<Vec<Totals>>>()
-    })?;
     let mut all = Totals::default();
-    for one in played {
-        all.seeds += one.seeds;
-        all.attempts += one.attempts;
-        all.points += one.points;
-        all.disasters += one.disasters;
-        all.seconds += one.seconds;
-    }
-    let broken = broken.into_inner();
-    let hours = all.seconds / 3600;
-    writeln!(
-        io::stdout(),
-        "{} seeds: {} disasters, {} attempts, {} acknowledged points, {hours} simulated hours, \
-         {broken} broken",
-        all.seeds,
-        all.disasters,
-        all.attempts,
-        all.points,
+    play_seeds(
+        &std::env::current_exe()?,
+        args.from..args.from + args.seeds,
+        args.mutation,
+        args.threads.unwrap_or(cores),
+        |seed, outcome| {
+            all.add(&outcome);
+            if outcome.violation.is_some() {
+                tell(seed, &outcome)?;
+            }
+            Ok(ControlFlow::Continue(()))
+        },
     )?;
-    Ok(broken)
+    all.tell()?;
+    Ok(all.broken)
 }
 
 #[derive(Default)]
@@ -88,25 +88,27 @@ struct Totals {
     points: usize,
     disasters: u64,
     seconds: u64,
+    broken: u64,
 }
 
-fn play_all(args: &Args, next: &AtomicU64, broken: &AtomicU64) -> anyhow::Result<Totals> {
-    let mut totals = Totals::default();
-    loop {
-        let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= args.from + args.seeds {
-            return Ok(totals);
-        }
-        let outcome = play(seed, args.mutation)?;
-        totals.seeds += 1;
-        totals.attempts += outcome.attempts;
-        totals.points += outcome.acked_points;
-        totals.disasters += outcome.disasters;
-        totals.seconds += outcome.lasted.as_secs();
-        if outcome.violation.is_some() {
-            broken.fetch_add(1, Ordering::Relaxed);
-            tell(seed, &outcome)?;
-        }
+impl Totals {
+    fn add(&mut self, outcome: &Outcome) {
+        self.seeds += 1;
+        self.attempts += outcome.attempts;
+        self.points += outcome.acked_points;
+        self.disasters += outcome.disasters;
+        self.seconds += outcome.lasted.as_secs();
+        self.broken += u64::from(outcome.violation.is_some());
+    }
+
+    fn tell(&self) -> io::Result<()> {
+        let Self { seeds, attempts, points, disasters, seconds, broken } = self;
+        let hours = seconds / 3600;
+        writeln!(
+            io::stdout(),
+            "{seeds} seeds: {disasters} disasters, {attempts} attempts, {points} acknowledged \
+             points, {hours} simulated hours, {broken} broken",
+        )
     }
 }
 

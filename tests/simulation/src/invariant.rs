@@ -6,6 +6,7 @@ use std::{
     fmt,
 };
 
+use serde::{Deserialize, Serialize};
 use sweep_spec::{
     attempt::{AttemptKey, RunState},
     id::RunId,
@@ -19,7 +20,7 @@ use sweep_store::{
 use worker::simulation::{Acked, scripted_loss};
 
 /// A promise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Invariant {
     /// A point that a worker was told is durable is in the store, with its value, for ever.
     AcknowledgedIsDurable,
@@ -40,7 +41,7 @@ pub enum Invariant {
 }
 
 /// A broken promise.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     /// Which one.
     pub invariant: Invariant,

@@ -2,11 +2,12 @@
 //! clocks that one number decides, with scripted trainers. Whatever is wrong after any of thousands
 //! of disasters is wrong again when its number is given again.
 //!
-//! One clock is not simulated: h2 forgets a stream that it reset after a second of the system's time,
-//! so a seed that takes longer than that to play, on a machine busy with much else, may end otherwise.
+//! A seed is the first and only one that its process plays: tokio drops the tasks of a host that
+//! crashes in an order that depends on how many tasks the process has spawned before.
 //!
 //! `scenario` draws what there is and what befalls it, `world` plays it with its `operator`,
-//! `invariant` watches. The crate is empty without its feature `simulate`.
+//! `invariant` watches, `players` plays many seeds on all cores. The crate is empty without its
+//! feature `simulate`.
 
 #![cfg(feature = "simulate")]
 
@@ -15,8 +16,10 @@ mod draw;
 mod invariant;
 mod network;
 mod operator;
+mod players;
 mod scenario;
 mod world;
 
 pub use invariant::{Invariant, Violation};
-pub use world::{Mutation, Outcome, play};
+pub use players::play_seeds;
+pub use world::{Mutation, Outcome};

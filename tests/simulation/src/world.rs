@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use sweep_store::{Memory, Store, simulation::fill_disk};
 use tokio::sync::watch;
 use turmoil::Sim;
@@ -46,21 +47,17 @@ pub enum Mutation {
 }
 
 impl Mutation {
-    /// Every one.
-    pub const ALL: [Self; 3] =
-        [Self::AcknowledgeBeforeCommit, Self::NoFencing, Self::RenumberedSequence];
-
-    fn set(self, on: bool) {
+    fn set(self) {
         match self {
-            Self::AcknowledgeBeforeCommit => coordinator::simulation::acknowledge_before_commit(on),
-            Self::NoFencing => sweep_store::simulation::take_points_of_ended_attempts(on),
-            Self::RenumberedSequence => worker::simulation::renumber_batches(on),
+            Self::AcknowledgeBeforeCommit => coordinator::simulation::acknowledge_before_commit(),
+            Self::NoFencing => sweep_store::simulation::take_points_of_ended_attempts(),
+            Self::RenumberedSequence => worker::simulation::renumber_batches(),
         }
     }
 }
 
 /// How a seed went.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The first promise that was broken, and when.
     pub violation: Option<(Duration, Violation)>,
@@ -78,22 +75,20 @@ pub struct Outcome {
     pub trace: String,
 }
 
-/// Plays a seed, with a deliberate fault or without.
+/// Plays a seed, with a deliberate fault or without, in a process that has played none.
 ///
 /// # Errors
 /// When this machine gives no scratch folder, or the simulator itself fails.
-pub fn play(seed: u64, mutation: Option<Mutation>) -> anyhow::Result<Outcome> {
-    Mutation::ALL.iter().for_each(|&one| one.set(mutation == Some(one)));
-    let _ = take_acked();
-    fill_disk(false);
+pub(crate) fn play(seed: u64, mutation: Option<Mutation>) -> anyhow::Result<Outcome> {
+    if let Some(mutation) = mutation {
+        mutation.set();
+    }
     let home = tempfile::tempdir()?;
     let mut draw = Draw::new(seed);
     let scenario = Scenario::draw(&mut draw);
     let store = Memory::new(scenario.commit);
     let mut world = World::new(scenario, draw, store, home.path().to_owned(), seed)?;
-    let result = world.run();
-    Mutation::ALL.iter().for_each(|one| one.set(false));
-    let violation = result?.err().map(|violation| (world.sim.elapsed(), violation));
+    let violation = world.run()?.err().map(|violation| (world.sim.elapsed(), violation));
     Ok(world.outcome(violation))
 }
 

@@ -1,51 +1,42 @@
 //! Seeds that every change must survive, and faults that they must find.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    ops::{ControlFlow, Range},
+    path::Path,
 };
 
-use sweep_simulation::{Invariant, Mutation, Outcome, play};
+use sweep_simulation::{Invariant, Mutation, Outcome, play_seeds};
 
 /// Seeds of one test run: about a quarter of a minute on two cores.
 const SEEDS: u64 = 200;
 
-static ALONE: Mutex<()> = Mutex::new(());
-
-/// One test at a time: h2 forgets a stream that was reset after a second by the system's clock, which
-/// a seed that is played in a tenth of that never sees, and one among many others might.
-fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+/// Plays seeds on all cores until `stop` says so; how they went, by seed.
+fn played(
+    seeds: Range<u64>,
+    mutation: Option<Mutation>,
+    stop: fn(&Outcome) -> bool,
+) -> Vec<(u64, Outcome)> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let program = Path::new(env!("CARGO_BIN_EXE_simulate"));
+    let mut outcomes = Vec::new();
+    play_seeds(program, seeds, mutation, cores, |seed, outcome| {
+        let told = if stop(&outcome) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        outcomes.push((seed, outcome));
+        Ok(told)
+    })
+    .expect("seeds can be played");
+    outcomes.sort_unstable_by_key(|(seed, _)| *seed);
+    outcomes
 }
 
-/// Plays seeds on all cores until one of them breaks a promise; gives the first such.
+/// The first seed that breaks a promise.
 fn first_broken(mutation: Option<Mutation>) -> Option<(u64, Outcome)> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (next, stop) = (AtomicU64::new(0), AtomicU64::new(SEEDS));
-    let one = || {
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= stop.load(Ordering::Relaxed) {
-                return None;
-            }
-            let outcome = play(seed, mutation).unwrap_or_else(|error| panic!("{seed}: {error:#}"));
-            if outcome.violation.is_some() {
-                stop.fetch_min(seed, Ordering::Relaxed);
-                return Some((seed, outcome));
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(one)).collect();
-        let found =
-            threads.into_iter().filter_map(|thread| thread.join().expect("a player panicked"));
-        found.min_by_key(|(seed, _)| *seed)
-    })
+    let broken = |outcome: &Outcome| outcome.violation.is_some();
+    played(0..SEEDS, mutation, broken).into_iter().find(|(_, outcome)| broken(outcome))
 }
 
 #[test]
 fn every_promise_holds_through_disasters() {
-    let _alone = alone();
     if let Some((seed, Outcome { violation: Some((at, violation)), .. })) = first_broken(None) {
         panic!("seed {seed} after {at:?}: {violation}; hint: simulate --seed {seed}");
     }
@@ -53,16 +44,13 @@ fn every_promise_holds_through_disasters() {
 
 #[test]
 fn a_seed_is_played_the_same_way_twice() {
-    let _alone = alone();
-    for seed in 0..8 {
-        assert_eq!(play(seed, None).unwrap(), play(seed, None).unwrap(), "seed {seed}");
-    }
+    let once = || played(0..8, None, |_| false);
+    assert_eq!(once(), once());
 }
 
 /// The first seed that finds a fault, and the promise that it broke.
 #[expect(clippy::print_stdout, reason = "which seed and why, for whoever asks with --nocapture")]
 fn found(mutation: Mutation) -> Invariant {
-    let _alone = alone();
     let (seed, outcome) = first_broken(Some(mutation)).expect("the fault is found");
     let (at, violation) = outcome.violation.expect("it was found by one");
     println!("{mutation:?}: seed {seed} after {at:.0?}: {violation}");
