@@ -9,7 +9,7 @@ mod group;
 mod handle;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
@@ -62,7 +62,8 @@ pub(crate) struct Actor {
     clock: Clock,
     metrics: Metrics,
     scheduler: Scheduler,
-    sessions: HashMap<String, Session>,
+    /// By worker, in an order that a simulation can play again.
+    sessions: BTreeMap<String, Session>,
     /// Workers that joined and have not opened their life line since.
     joined: HashSet<String>,
     sessions_made: u64,
@@ -83,7 +84,7 @@ impl Actor {
             clock,
             metrics,
             scheduler,
-            sessions: HashMap::new(),
+            sessions: BTreeMap::new(),
             joined: HashSet::new(),
             sessions_made: 0,
             inbox,
