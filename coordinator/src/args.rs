@@ -16,6 +16,7 @@ use crate::{
     authority::Authority,
     config::Config,
     error::CoordinatorError,
+    role::Role,
     serve::{Coordinator, bind},
 };
 
@@ -83,6 +84,9 @@ enum CaCommand {
     Client {
         /// Who it is for
         name: String,
+        /// What it may do
+        #[arg(long, value_enum, default_value_t = Role::Operator)]
+        role: Role,
         /// The access file to write
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
@@ -98,8 +102,8 @@ impl CaCommand {
                 Authority::make(&state.folder)?;
                 state.folder.as_path()
             }
-            Self::Client { name, out, state } => {
-                write_client_access(&state.folder, name, out)?;
+            Self::Client { name, role, out, state } => {
+                write_client_access(&state.folder, name, *role, out)?;
                 out.as_path()
             }
         };

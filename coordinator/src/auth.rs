@@ -1,8 +1,8 @@
 //! Who may call: a token in every call, and the same version at both ends.
 //!
-//! The token is made at the first start, lies in a file that only its owner can read, and is kept
-//! over restarts, so that workers come back by themselves. It is compared as a hash, in constant
-//! time.
+//! Each role has a token, made at the first start. It lies in a file that only its owner can read and
+//! is kept over restarts, so that workers come back by themselves; where the file was removed, the
+//! next start draws another. Tokens are compared as hashes, in constant time.
 
 use std::{
     fs::{self, OpenOptions},
@@ -10,31 +10,49 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sweep_proto::{
-    VERSION_HEADER,
-    access::{ACCESS_FILE, Access},
-    fault::Fault,
-    version,
-};
+use sweep_proto::{VERSION_HEADER, access::Access, fault::Fault, version};
 use tonic::{Request, Status, service::Interceptor};
 
-use crate::{authority::Authority, error::CoordinatorError, reach::Reach};
+use crate::{authority::Authority, error::CoordinatorError, reach::Reach, role::Role};
 
 /// 256 bits: nobody guesses them, so the hash needs no salt and no slowness.
 const TOKEN_BYTES: usize = 32;
 
-/// The access file of a state folder.
+/// The access file of a role in a state folder.
 #[must_use]
-pub fn access_path(state: &Path) -> PathBuf {
-    state.join(ACCESS_FILE)
+pub fn access_path(state: &Path, role: Role) -> PathBuf {
+    state.join(role.file())
 }
 
-/// Writes the access file of a coordinator; the token of an earlier start is kept.
-pub(crate) fn make_access(state: &Path, reach: &Reach) -> Result<Access, CoordinatorError> {
-    let path = access_path(state);
-    let failed = |source| CoordinatorError::State { path: path.clone(), source };
-    fs::create_dir_all(state).map_err(failed)?;
-    let token = match Access::read(&path) {
+/// The access files of a coordinator.
+#[derive(Clone, Debug)]
+pub(crate) struct Accesses(Vec<(Role, Access)>);
+
+impl Accesses {
+    /// Writes one for each role; tokens of an earlier start are kept.
+    pub(crate) fn make(state: &Path, reach: &Reach) -> Result<Self, CoordinatorError> {
+        let made = Role::ALL.map(|role| Ok((role, make_access(&access_path(state, role), reach)?)));
+        Ok(Self(made.into_iter().collect::<Result<_, CoordinatorError>>()?))
+    }
+
+    /// One for everything.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn only(access: &Access) -> Self {
+        Self(vec![(Role::Operator, access.clone())])
+    }
+
+    /// The one that opens everything.
+    pub(crate) fn operator(&self) -> &Access {
+        &self.0[0].1
+    }
+}
+
+fn make_access(path: &Path, reach: &Reach) -> Result<Access, CoordinatorError> {
+    let failed = |source| CoordinatorError::State { path: path.to_owned(), source };
+    if let Some(state) = path.parent() {
+        fs::create_dir_all(state).map_err(failed)?;
+    }
+    let token = match Access::read(path) {
         Ok(earlier) if is_token(&earlier.token) => earlier.token,
         _ => new_token()?,
     };
@@ -46,17 +64,18 @@ pub(crate) fn make_access(state: &Path, reach: &Reach) -> Result<Access, Coordin
             ..Access::plain(network.address.clone(), token)
         },
     };
-    write_private(&path, &access.to_json()).map_err(failed)?;
+    write_private(path, &access.to_json()).map_err(failed)?;
     Ok(access)
 }
 
-/// Writes the access file of a state folder anew for one client, with a certificate of its own.
+/// Writes the access file of a role anew for one client, with a certificate of its own.
 pub(crate) fn write_client_access(
     state: &Path,
     name: &str,
+    role: Role,
     out: &Path,
 ) -> Result<(), CoordinatorError> {
-    let access = Access::read(&access_path(state))
+    let access = Access::read(&access_path(state, role))
         .map_err(|source| CoordinatorError::NoAccess { source })?;
     if access.authority.is_none() {
         return Err(CoordinatorError::NotReached(state.to_owned()));
@@ -97,15 +116,24 @@ pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
 /// Lets a call in, or says why not.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
-    token: blake3::Hash,
+    tokens: Vec<(Role, blake3::Hash)>,
+    /// Who may pass.
+    roles: &'static [Role],
     /// Callers must state our version.
     same_version: bool,
 }
 
 impl Gate {
     /// For the services of the project.
-    pub(crate) fn new(access: &Access) -> Self {
-        Self { token: blake3::hash(access.token.as_bytes()), same_version: true }
+    pub(crate) fn new(accesses: &Accesses) -> Self {
+        let hash = |access: &Access| blake3::hash(access.token.as_bytes());
+        let tokens = accesses.0.iter().map(|(role, access)| (*role, hash(access))).collect();
+        Self { tokens, roles: &Role::ALL, same_version: true }
+    }
+
+    /// For these only.
+    pub(crate) fn only(&self, roles: &'static [Role]) -> Self {
+        Self { roles, ..self.clone() }
     }
 
     /// For services that every tool speaks.
@@ -113,21 +141,24 @@ impl Gate {
         Self { same_version: false, ..self.clone() }
     }
 
-    /// Whether an `authorization` header holds the token.
-    pub(crate) fn opens(&self, authorization: Option<&str>) -> bool {
-        let token = authorization.and_then(|text| text.strip_prefix("Bearer "));
+    /// Whose token an `authorization` header holds.
+    pub(crate) fn role(&self, authorization: Option<&str>) -> Option<Role> {
+        let given = blake3::hash(authorization?.strip_prefix("Bearer ")?.as_bytes());
         // Hashes compare in constant time.
-        token.is_some_and(|token| blake3::hash(token.as_bytes()) == self.token)
+        self.tokens.iter().find(|(_, token)| *token == given).map(|(role, _)| *role)
     }
 }
 
 impl Interceptor for Gate {
-    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let header = |name: &str| request.metadata().get(name).and_then(|text| text.to_str().ok());
-        if !self.opens(header("authorization")) {
+        let Some(role) = self.role(header("authorization")) else {
             let message = "the token is missing or wrong; hint: use the access file in the \
                            coordinator's state folder";
             return Err(Fault::Token.status(message));
+        };
+        if !self.roles.contains(&role) {
+            return Err(refused(role, self.roles));
         }
         let (theirs, ours) = (header(VERSION_HEADER).unwrap_or("none"), version());
         if self.same_version && theirs != ours {
@@ -137,8 +168,28 @@ impl Interceptor for Gate {
             );
             return Err(Fault::Version.status(message));
         }
+        request.extensions_mut().insert(role);
         Ok(request)
     }
+}
+
+/// Lets only operators on; a call that came through no gate has no role.
+pub(crate) fn operators_only<T>(request: &Request<T>) -> Result<(), Status> {
+    match request.extensions().get::<Role>() {
+        Some(Role::Operator) => Ok(()),
+        Some(role) => Err(refused(*role, &[Role::Operator])),
+        None => Err(Fault::Token.status("the call came through no gate")),
+    }
+}
+
+fn refused(role: Role, roles: &[Role]) -> Status {
+    let files: Vec<&str> = roles.iter().map(|role| role.file()).collect();
+    let message = format!(
+        "the token is that of a {role}, which does not open this call; hint: use {} of the \
+         coordinator's state folder",
+        files.join(" or ")
+    );
+    Fault::Role.status(message)
 }
 
 #[cfg(test)]
@@ -146,21 +197,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_access_file_is_private_and_keeps_its_token() {
+    fn access_files_are_private_and_keep_their_tokens() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("deep/state");
-        let make =
-            |address: &str| make_access(&state, &Reach::Machine(address.parse().unwrap())).unwrap();
+        let make = |address: &str| {
+            Accesses::make(&state, &Reach::Machine(address.parse().unwrap())).unwrap()
+        };
         let (first, second) = (make("127.0.0.1:1"), make("127.0.0.1:2"));
-        assert_eq!(first.token, second.token);
-        assert_eq!(second.address, "http://127.0.0.1:2");
-        assert_eq!(Access::read(&access_path(&state)).unwrap(), second);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            let mode = fs::metadata(access_path(&state)).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(second.operator().address, "http://127.0.0.1:2");
+        for (place, role) in Role::ALL.into_iter().enumerate() {
+            let path = access_path(&state, role);
+            assert_eq!(first.0[place].1.token, second.0[place].1.token, "{role}");
+            assert_eq!(Access::read(&path).unwrap(), second.0[place].1);
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt as _;
+                let mode = fs::metadata(&path).unwrap().permissions().mode();
+                assert_eq!(mode & 0o777, 0o600);
+            }
         }
+        // Taken back: the others stay.
+        fs::remove_file(access_path(&state, Role::Worker)).unwrap();
+        let third = make("127.0.0.1:2");
+        let same = |place: usize| second.0[place].1.token == third.0[place].1.token;
+        assert_eq!([same(0), same(1), same(2)], [true, false, true]);
+    }
+
+    #[test]
+    fn every_role_has_a_token_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let reach = Reach::Machine("127.0.0.1:1".parse().unwrap());
+        let accesses = Accesses::make(folder.path(), &reach).unwrap();
+        let gate = Gate::new(&accesses);
+        for (role, access) in &accesses.0 {
+            let header = format!("Bearer {}", access.token);
+            assert_eq!(gate.role(Some(&header)), Some(*role));
+        }
+        assert_eq!(gate.role(Some(&accesses.operator().token)), None);
+        assert_eq!(gate.role(None), None);
     }
 
     #[test]

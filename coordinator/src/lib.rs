@@ -16,6 +16,7 @@ mod grpc;
 mod ingest;
 mod metrics;
 mod reach;
+mod role;
 mod scheduler;
 mod serve;
 #[cfg(feature = "simulation")]
@@ -26,4 +27,5 @@ pub use auth::access_path;
 pub use authority::AuthorityError;
 pub use config::Config;
 pub use error::CoordinatorError;
+pub use role::Role;
 pub use serve::{Coordinator, bind, run};

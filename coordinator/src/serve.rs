@@ -32,7 +32,7 @@ use tonic::{
 
 use crate::{
     actor::Actor,
-    auth::{Gate, access_path, make_access},
+    auth::{Accesses, Gate, access_path},
     clock::Clock,
     config::Config,
     error::CoordinatorError,
@@ -40,6 +40,7 @@ use crate::{
     ingest::{Ingest, Latest},
     metrics::{self, Metrics},
     reach::Reach,
+    role::Role,
 };
 
 /// Pings on idle connections; a half-open one is found within 25 s.
@@ -99,11 +100,11 @@ pub struct Coordinator {
     store: Store,
     listener: TcpListener,
     reach: Reach,
-    access: Access,
+    accesses: Accesses,
 }
 
 impl Coordinator {
-    /// Opens the store and writes the access file.
+    /// Opens the store and writes the access files.
     ///
     /// # Errors
     /// [`CoordinatorError`] names what is in the way.
@@ -114,20 +115,20 @@ impl Coordinator {
         // The store first: a second coordinator must not replace the access file of the first.
         let store = Store::open(&config.store).await?;
         let reach = Reach::of(local, &config)?;
-        let access = make_access(&config.state, &reach)?;
-        Ok(Self { config, store, listener, reach, access })
+        let accesses = Accesses::make(&config.state, &reach)?;
+        Ok(Self { config, store, listener, reach, accesses })
     }
 
-    /// Address and token.
+    /// Address and token of an operator.
     #[must_use]
     pub fn access(&self) -> &Access {
-        &self.access
+        self.accesses.operator()
     }
 
     /// The file they are in.
     #[must_use]
     pub fn access_file(&self) -> PathBuf {
-        access_path(&self.config.state)
+        access_path(&self.config.state, Role::Operator)
     }
 
     /// The folder of that file.
@@ -161,11 +162,15 @@ impl Coordinator {
             address: self.config.store.clone(),
             stopped: stopped.clone(),
         };
-        let gate = Gate::new(&self.access);
+        let gate = Gate::new(&self.accesses);
         let server = router(server, shared, metrics, gate)
             .await?
             .serve_with_incoming_shutdown(accept(self.listener), ended(stopped.clone()));
-        tracing::info!(address = self.access.address, store = self.config.store, "serving");
+        tracing::info!(
+            address = self.accesses.operator().address,
+            store = self.config.store,
+            "serving"
+        );
         let mut server = std::pin::pin!(server);
         let mut taken = None;
         let result = tokio::select! {
@@ -225,8 +230,8 @@ pub(crate) async fn router(
     let any = gate.for_any_version();
     let mut services = Routes::builder();
     services
-        .add_service(InterceptedService::new(control, gate.clone()))
-        .add_service(InterceptedService::new(work, gate))
+        .add_service(InterceptedService::new(control, gate.only(&[Role::Operator, Role::Reader])))
+        .add_service(InterceptedService::new(work, gate.only(&[Role::Operator, Role::Worker])))
         .add_service(InterceptedService::new(health, any.clone()))
         .add_service(InterceptedService::new(reflection, any.clone()));
     let services = services.routes().into_axum_router();

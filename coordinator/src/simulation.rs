@@ -19,7 +19,7 @@ use tonic::{
 
 use crate::{
     actor::Actor,
-    auth::Gate,
+    auth::{Accesses, Gate},
     clock::Clock,
     error::CoordinatorError,
     grpc::Shared,
@@ -78,7 +78,7 @@ where
     if !keep_alive {
         server = server.http2_keepalive_interval(None);
     }
-    let services = router(server, shared, metrics, Gate::new(access)).await?;
+    let services = router(server, shared, metrics, Gate::new(&Accesses::only(access))).await?;
     let served = services.serve_with_incoming(incoming).await;
     stop.send_replace(true);
     let _ = tokio::join!(actor, writer);

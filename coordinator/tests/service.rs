@@ -6,7 +6,7 @@ mod support;
 mod tls;
 
 use support::{FakeWorker, Served, attempt, batch, grid, submit};
-use sweep_proto::{client::Connection, fault::Fault, v1};
+use sweep_proto::{access::Access, client::Connection, fault::Fault, v1};
 use sweep_spec::attempt::Ending;
 use tonic::Code;
 
@@ -227,5 +227,45 @@ async fn a_cancelled_run_stops_and_an_explanation_says_why() {
     let worker = &workers.workers[0];
     assert_eq!(worker.state, i32::from(v1::WorkerState::Online));
     assert_eq!(worker.devices[1].refused.as_deref(), Some("its canary failed"));
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_opens_what_its_role_needs_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path()).await;
+    let of = |file: &str| Access::read(&folder.path().join("state").join(file)).unwrap();
+    let reader = Connection::open(&of("reader-access.json")).await.unwrap();
+    let worker = Connection::open(&of("worker-access.json")).await.unwrap();
+
+    let mut operator = served.connect().await.control();
+    let grid = grid(&[100], &[]);
+    submit(&mut operator, "first", &grid).await.unwrap();
+    assert_eq!(support::rows(&mut reader.control(), "first").await.len(), 1);
+
+    let refused = |status: &tonic::Status, file: &str| {
+        assert_eq!(Fault::of(status), Some(Fault::Role), "{status:?}");
+        assert!(status.message().contains(file), "{status:?}");
+    };
+    let denied = submit(&mut reader.control(), "second", &grid).await.unwrap_err();
+    refused(&denied, "access.json");
+    let cancel = v1::CancelSweepRequest { sweep: "first".into(), ..Default::default() };
+    refused(&reader.control().cancel_sweep(cancel).await.unwrap_err(), "access.json");
+    let update = v1::UpdateSweepRequest { sweep: "first".into(), ..Default::default() };
+    refused(&reader.control().update_sweep(update).await.unwrap_err(), "access.json");
+    let retry = v1::RetryRunsRequest { sweep: "first".into(), ..Default::default() };
+    refused(&reader.control().retry_runs(retry).await.unwrap_err(), "access.json");
+    let drain = v1::DrainWorkerRequest { worker_id: "w-1".into() };
+    refused(&reader.control().drain_worker(drain).await.unwrap_err(), "access.json");
+    let info = worker.control().get_info(v1::GetInfoRequest {}).await.unwrap_err();
+    refused(&info, "reader-access.json");
+    let join = v1::JoinRequest { worker_id: "spy".into(), ..Default::default() };
+    refused(&reader.work().join(join).await.unwrap_err(), "worker-access.json");
+
+    let mut trainer = FakeWorker::join(worker, "w-1", 1, Vec::new()).await.unwrap();
+    let grant = trainer.next_grant().await;
+    trainer.train(&grant.key.clone().unwrap(), 100).await;
+    let rows = support::rows(&mut reader.control(), "first").await;
+    assert_eq!(rows[0].state, i32::from(v1::RunState::Finished));
     served.stop().await;
 }

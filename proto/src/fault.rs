@@ -39,6 +39,8 @@ faults! {
     Version = "VERSION", FailedPrecondition;
     /// The token is missing or wrong.
     Token = "TOKEN", Unauthenticated;
+    /// The token opens less than this call.
+    Role = "ROLE", PermissionDenied;
     /// The worker must `Join` before this call.
     NotJoined = "NOT_JOINED", FailedPrecondition;
     /// Nothing is known by this name or id.

@@ -48,7 +48,7 @@ pub(crate) fn refused(status: Status) -> Failure {
     let exit = match Fault::of(&status) {
         Some(Fault::NotFound) => Exit::NoMatch,
         Some(Fault::Ambiguous | Fault::Field | Fault::Limit) => Exit::Usage,
-        Some(Fault::Token | Fault::Version | Fault::Busy) | None => Exit::Unreachable,
+        Some(Fault::Token | Fault::Role | Fault::Version | Fault::Busy) | None => Exit::Unreachable,
         Some(_) => Exit::Failed,
     };
     let message = status.message();

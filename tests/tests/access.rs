@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sweep_proto::{access::Access, client::Connection, v1};
 use sweep_tests::{Process, Sandbox, assert_refused, free_port, said, wait_until};
 
-use crate::services::{self, answers, coordinator, coordinator_arguments};
+use crate::services::{self, SMALL, answers, coordinator, coordinator_arguments};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
@@ -69,7 +69,8 @@ fn programs_started_in_one_folder_find_each_other() {
         .filter(|name| !name.contains("-wal") && !name.contains("-shm"))
         .collect();
     inside.sort();
-    assert_eq!(inside, ["access.json", "sweep.db", "sweep.db.lock", "worker"]);
+    let files = ["access.json", "reader-access.json", "sweep.db", "sweep.db.lock", "worker"];
+    assert_eq!(inside, [&files[..], &["worker-access.json"]].concat());
 }
 
 #[test]
@@ -91,6 +92,26 @@ fn the_access_file_is_for_its_owner_and_the_token_opens() {
     let output = sandbox.run_command("worker", command).unwrap();
     assert_refused(&output, 3, &["token"]);
     assert!(!said(&output).contains(token));
+}
+
+#[test]
+fn a_worker_and_a_reader_have_access_files_of_their_own() {
+    let sandbox = Sandbox::new().unwrap();
+    let _coordinator = coordinator(&sandbox).unwrap();
+    let of = |file: &str| sandbox.access().with_file_name(file).display().to_string();
+    let (reader, trainer) = (of("reader-access.json"), of("worker-access.json"));
+    sandbox.write("recipe.toml", SMALL).unwrap();
+    let output =
+        sandbox.run("sweep", &["submit", "recipe.toml", "--yes", "--access", &reader]).unwrap();
+    assert_refused(&output, 3, &["reader", "access.json"]);
+    sandbox.sweep(&["submit", "recipe.toml", "--yes"]).unwrap();
+    let (state, cache) = (sandbox.path("worker"), sandbox.path("cache"));
+    let (state, cache) = (state.display().to_string(), cache.display().to_string());
+    let arguments = ["--access", &trainer, "--state", &state, "--cache", &cache, "--device", "cpu"];
+    let _worker = sandbox.start("worker", &arguments).unwrap();
+    sandbox.sweep(&["watch", "--access", &reader]).unwrap();
+    let output = sandbox.run("sweep", &["status", "--access", &trainer]).unwrap();
+    assert_refused(&output, 3, &["worker", "reader-access.json"]);
 }
 
 #[test]
@@ -176,6 +197,14 @@ fn clients_with_certificates_of_their_own() {
     sandbox.sweep(&["status", "--access", "lab.json"]).unwrap();
     let mode = fs::metadata(sandbox.path("lab.json")).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600, "{mode:o}");
+
+    let reader = ["ca", "client", "eve", "--role", "reader", "--out", "eve.json"];
+    let made = sandbox.run("coordinator", &[&reader[..], &["--state", &state]].concat()).unwrap();
+    assert!(made.status.success(), "{}", said(&made));
+    sandbox.sweep(&["status", "--access", "eve.json"]).unwrap();
+    sandbox.write("recipe.toml", SMALL).unwrap();
+    let submit = ["submit", "recipe.toml", "--yes", "--access", "eve.json"];
+    assert_refused(&sandbox.run("sweep", &submit).unwrap(), 3, &["reader"]);
 
     let bare = Access { identity: None, ..Access::read(&sandbox.access()).unwrap() };
     let path = sandbox.write("bare.json", bare.to_json()).unwrap().display().to_string();

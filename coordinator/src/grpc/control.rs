@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     actor::{PolicyChange, store_status},
+    auth::operators_only,
     clock::unix_ms,
     scheduler::WorkerView,
 };
@@ -129,6 +130,7 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<Streaming<v1::SubmitSweepRequest>>,
     ) -> Result<Response<v1::SubmitSweepReply>, Status> {
+        operators_only(&request)?;
         let peer = request.remote_addr();
         let (sweep, supersede, policy) = receive_sweep(request.into_inner()).await?;
         let sweep_id = sweep.id.to_string();
@@ -272,7 +274,7 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<v1::CancelSweepRequest>,
     ) -> Result<Response<v1::CancelSweepReply>, Status> {
-        let message = audited("cancel", request);
+        let message = audited("cancel", request)?;
         let store = &self.shared.store;
         let sweep = store.find_sweep(&message.sweep).await.map_err(store_status)?;
         let (runs_cancelled, runs_stopping) = if message.runs.is_empty() {
@@ -288,7 +290,7 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<v1::UpdateSweepRequest>,
     ) -> Result<Response<v1::UpdateSweepReply>, Status> {
-        let message = audited("update", request);
+        let message = audited("update", request)?;
         let store = &self.shared.store;
         let sweep = store.find_sweep(&message.sweep).await.map_err(store_status)?;
         let v1::UpdateSweepRequest { paused, checks_held, priority, .. } = message;
@@ -301,7 +303,7 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<v1::RetryRunsRequest>,
     ) -> Result<Response<v1::RetryRunsReply>, Status> {
-        let message = audited("retry", request);
+        let message = audited("retry", request)?;
         let (sweep, mut runs) = self.select(&message.sweep, &message.runs).await?;
         if let Some(sweep) = sweep {
             let chosen = runs;
@@ -347,7 +349,7 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<v1::DrainWorkerRequest>,
     ) -> Result<Response<v1::DrainWorkerReply>, Status> {
-        let message = audited("drain", request);
+        let message = audited("drain", request)?;
         self.shared.actor.drain(message.worker_id).await?;
         Ok(Response::new(v1::DrainWorkerReply {}))
     }
@@ -363,12 +365,13 @@ impl v1::control_server::Control for ControlService {
     }
 }
 
-/// The message of a change that is asked for, once the log knows of it.
-fn audited<T: fmt::Debug>(call: &str, request: Request<T>) -> T {
+/// The message of a change that an operator asks for, once the log knows of it.
+fn audited<T: fmt::Debug>(call: &str, request: Request<T>) -> Result<T, Status> {
+    operators_only(&request)?;
     let peer = request.remote_addr();
     let message = request.into_inner();
     audit(peer, call, &message);
-    message
+    Ok(message)
 }
 
 /// Tells the log who asks for a change and for which, under the target `audit`. As `Debug`, so that a
