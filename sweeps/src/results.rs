@@ -2,6 +2,8 @@
 //! input for figures, rows for an export. Nothing is left out of it: runs that failed or diverged
 //! are there, marked.
 
+mod stored;
+
 use std::collections::BTreeMap;
 #[cfg(feature = "local")]
 use std::path::Path;
@@ -20,6 +22,7 @@ use sweep_spec::{
     shape::{ParameterConvention, ParameterCounts, Shape},
 };
 
+pub(crate) use self::stored::StoredArgs;
 #[cfg(feature = "local")]
 use crate::local::samples;
 use crate::{
@@ -97,7 +100,7 @@ impl RunResult {
 
     /// The run as an observation of this loss.
     #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
-    fn sizes(&self, convention: ParameterConvention, loss: f64) -> Observation {
+    pub(crate) fn sizes(&self, convention: ParameterConvention, loss: f64) -> Observation {
         let config = &self.run.config;
         Observation {
             n: Some(self.parameters().under(convention) as f64),

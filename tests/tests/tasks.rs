@@ -53,6 +53,25 @@ fn scores_are_stored_and_text_is_written_from_the_checkpoint() {
     for part in ["figure-emergence-1", "figure-calibration", "id=\"samples\""] {
         assert!(report.contains(part), "{part}");
     }
+    let db = ["--db", "out/state/sweep.db"];
+    let told = sandbox.sweep_json(&[&["emergence", "last"][..], &db].concat()).unwrap();
+    let metrics = told["metrics"].as_array().unwrap();
+    assert_eq!((metrics.len(), &told["rows"]), (2, &9.into()), "{told}");
+    for metric in metrics {
+        assert!(metric["metric"].as_str().unwrap().starts_with("exact match of "), "{metric}");
+        let axes = metric["axes"].as_array().unwrap();
+        assert_eq!(axes.len(), 4, "{metric}");
+        assert!(axes.iter().all(|axis| axis["n"] == 9 && axis["contrast"].is_string()), "{metric}");
+    }
+    let draw = |more: &[&str]| {
+        sandbox.run("sweep", &[&["plot", "emergence-1", "last"][..], &db, more].concat()).unwrap()
+    };
+    assert!(draw(&["-o", "emergence.png"]).status.success());
+    let drawn = fs::read(sandbox.path("emergence.png")).unwrap();
+    assert!(drawn.starts_with(b"\x89PNG") && drawn.len() > 10_000);
+    assert_refused(&draw(&["-o", "emergence.gif"]), 2, &["emergence.gif", ".png"]);
+    assert_refused(&draw(&["-o", "large.png", "--scale", "99"]), 2, &["pixels", "--scale"]);
+
     let checkpoints = sandbox.path("out/state/worker/checkpoints");
     let run = fs::read_dir(&checkpoints).unwrap().next().unwrap().unwrap().file_name();
     let (run, folder) = (run.to_str().unwrap(), checkpoints.to_str().unwrap());

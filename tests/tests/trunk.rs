@@ -136,3 +136,34 @@ fn a_sweep_of_branches_is_reported_along_their_paths() {
     let report = fs::read_to_string(sandbox.path("out/report.html")).unwrap();
     assert!(report.contains("if every run were trained alone"), "the report tells of no trunk");
 }
+
+#[test]
+fn whole_curves_are_fitted_by_model_from_the_store_of_a_sweep() {
+    let sandbox = Sandbox::new().unwrap();
+    sandbox.write("recipe.toml", with_trunk(SMALL)).unwrap();
+    sandbox.sweep(&["run", "recipe.toml", "--out", "out", "--device", "cpu"]).unwrap();
+    let db = ["--db", "out/state/sweep.db"];
+    let csv = sandbox.sweep(&[&["export", "last"][..], &db].concat()).unwrap();
+    let branch: Vec<&str> =
+        csv.lines().find(|row| row.contains(",fit,")).unwrap().split(',').collect();
+    let run = branch[5];
+    let asked = ["curves", "last", "--predict", run, "--steps", "200"];
+    let document = sandbox.sweep_json(&[&asked[..], &db].concat()).unwrap();
+    let fits = document["fits"].as_array().unwrap();
+    assert_eq!(fits.len(), 3, "one for each size: {document}");
+    let curves: Vec<&Value> =
+        fits.iter().flat_map(|fit| fit["curves"].as_array().unwrap()).collect();
+    assert_eq!(curves.len(), 12, "trunks count once: {document}");
+    let predicted: Vec<&&Value> =
+        curves.iter().filter(|curve| curve["predicted"] == true).collect();
+    assert_eq!(predicted.len(), 1);
+    assert!(run.starts_with(predicted[0]["name"].as_str().unwrap()), "{document}");
+    for fit in fits {
+        let forecast = fit["forecasts"][0]["loss"].as_f64().unwrap();
+        let last = fit["curves"][0]["last_predicted"].as_f64().unwrap();
+        assert!(forecast > 0.0 && (forecast / last - 1.0).abs() < 0.5, "{fit}");
+    }
+    // The same store gives figures and tables without a coordinator.
+    let figure = sandbox.sweep_json(&[&["plot", "loss-curves-steps"][..], &db].concat()).unwrap();
+    assert!(figure["panels"].as_array().is_some_and(|panels| !panels.is_empty()), "{figure}");
+}

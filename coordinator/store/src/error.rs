@@ -1,6 +1,6 @@
 //! Why the store could not do what it was told.
 
-use std::{io, path::PathBuf};
+use std::{cmp::Ordering, io, path::PathBuf};
 
 /// An error of the store. It names the file, and ends in a hint where there is a cure.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +115,19 @@ pub enum StoreError {
         /// Which migration.
         reason: String,
     },
+    /// Made by an earlier version, where only reading is allowed.
+    #[error(
+        "the store {store} is at schema {found}, and this version reads schema {known}; hint: start a \
+         coordinator on it once, which brings it up to date"
+    )]
+    Earlier {
+        /// Its address or file.
+        store: String,
+        /// What it is at.
+        found: i64,
+        /// What is read.
+        known: i64,
+    },
     /// The bundled SQLite is too old.
     #[error("SQLite {found} is older than {needed}; hint: build with the bundled SQLite")]
     TooOld {
@@ -178,4 +191,19 @@ pub enum StoreError {
         /// What it said.
         source: sqlx::Error,
     },
+}
+
+impl StoreError {
+    /// Refuses a store that is read without being brought up to date, unless it is.
+    pub(crate) fn unless_readable(store: &str, found: i64, known: i64) -> Result<(), Self> {
+        let store = store.to_owned();
+        match found.cmp(&known) {
+            Ordering::Equal => Ok(()),
+            Ordering::Less => Err(Self::Earlier { store, found, known }),
+            Ordering::Greater => {
+                let reason = format!("it is at {found}, this version at {known}");
+                Err(Self::Schema { store, reason })
+            }
+        }
+    }
 }

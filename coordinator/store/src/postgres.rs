@@ -95,11 +95,8 @@ impl Postgres {
             })?
             .unwrap_or(0);
         let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-        if last == known {
-            return Ok(store);
-        }
-        let reason = format!("it is at {last}, this version at {known}");
-        Err(StoreError::Schema { store: address.to_owned(), reason })
+        StoreError::unless_readable(address, last, known)?;
+        Ok(store)
     }
 
     fn with(address: &str, writer: PgPool, reader: PgPool, epoch: Option<i64>) -> Self {

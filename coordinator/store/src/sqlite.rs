@@ -52,7 +52,7 @@ impl Sqlite {
     ///
     /// # Errors
     /// [`StoreError`]: a folder that cannot be written, another coordinator on the same file, a
-    /// file that is no store, a schema of a later version.
+    /// file that is no store, a schema of another version.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         Self::open_with(path, |options| options).await
     }
@@ -83,7 +83,7 @@ impl Sqlite {
     /// Opens an existing file for reading, beside a coordinator or without one.
     ///
     /// # Errors
-    /// [`StoreError`]: no such file, no store, a schema of a later version.
+    /// [`StoreError`]: no such file, no store, a schema of another version.
     pub async fn open_to_read(path: &Path) -> Result<Self, StoreError> {
         if !path.is_file() {
             return Err(StoreError::Missing { path: path.to_owned() });
@@ -99,12 +99,8 @@ impl Sqlite {
             })?
             .unwrap_or(0);
         let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-        if last == known {
-            Ok(Self { path: path.to_owned(), writer: reader.clone(), reader, lock: None })
-        } else {
-            let reason = format!("it is at {last}, this version at {known}");
-            Err(StoreError::Schema { store: path.display().to_string(), reason })
-        }
+        StoreError::unless_readable(&path.display().to_string(), last, known)?;
+        Ok(Self { path: path.to_owned(), writer: reader.clone(), reader, lock: None })
     }
 
     /// Finishes what is under way, folds the WAL into the file and closes it.

@@ -9,11 +9,10 @@ use std::{
 use sweep_spec::metric::Metric;
 
 use crate::{
-    client::{AccessArgs, block_on, select_sweep},
     console::{Console, Format},
     exit::{Exit, Failure},
     export,
-    results::{self, SweepResults},
+    results::{StoredArgs, SweepResults},
 };
 
 /// Arguments of `sweep export`.
@@ -32,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["points", "output"])]
     tensorboard: Option<PathBuf>,
     #[command(flatten)]
-    access: AccessArgs,
+    stored: StoredArgs,
     /// Copy the whole SQLite store into a new file instead, also while a coordinator writes it
     #[cfg(feature = "store")]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["points", "output", "tensorboard"])]
@@ -50,11 +49,7 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
     }
     let curves = args.points || args.tensorboard.is_some();
     let metrics = if curves { Metric::ALL } else { &[] };
-    let results = block_on(async {
-        let mut control = args.access.connect().await?;
-        let sweep = select_sweep(&mut control, &args.sweep).await?;
-        results::fetch(&mut control, &sweep, metrics).await
-    })?;
+    let results = args.stored.results(&args.sweep, metrics)?;
     if let Some(folder) = &args.tensorboard {
         return tensorboard(&results, folder, console);
     }
@@ -102,7 +97,7 @@ fn backup(
     copy: &Path,
     console: &mut Console<'_>,
 ) -> Result<Exit, Failure> {
-    block_on(async {
+    crate::client::block_on(async {
         match store.open().await? {
             sweep_store::Database::Sqlite(sqlite) => {
                 sqlite.backup(copy).await.map_err(|error| Failure::new(Exit::Failed, error))

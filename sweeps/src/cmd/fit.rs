@@ -8,12 +8,11 @@ use sweep_spec::units::parse_number;
 
 use crate::{
     analysis::{Analysis, Basis, Wanted, refused, register},
-    client::{AccessArgs, block_on, select_sweep},
     console::{Console, Format},
     exit::{Exit, Failure},
     law,
     output::{self, fit_table},
-    results::{self, SweepResults},
+    results::{StoredArgs, SweepResults},
     source::{self, Filter, Mapping},
 };
 
@@ -45,6 +44,7 @@ pub(crate) struct Origin {
     sweep: Option<String>,
     /// The table: CSV with a header, JSON lines (.jsonl) or Parquet (.parquet); needs no coordinator
     #[arg(long, value_name = "FILE")]
+    #[cfg_attr(feature = "local", arg(conflicts_with = "db"))]
     input: Option<PathBuf>,
     /// Which column is N, D, C, loss, unique (tokens), group (run), budget, noise (standard deviation
     /// of the loss over seeds) or seconds; repeats; without any, columns called N, D, C and loss are
@@ -54,12 +54,8 @@ pub(crate) struct Origin {
     /// Only rows whose cell is this text; repeats
     #[arg(long = "where", value_name = "COLUMN=VALUE", requires = "input")]
     filters: Vec<Filter>,
-    /// Read the sweep from this SQLite store instead of asking a coordinator
-    #[cfg(feature = "local")]
-    #[arg(long, value_name = "FILE", conflicts_with = "input")]
-    db: Option<PathBuf>,
     #[command(flatten)]
-    access: AccessArgs,
+    stored: StoredArgs,
 }
 
 /// Observations with what is known beside them.
@@ -119,16 +115,7 @@ impl Origin {
     }
 
     fn results(&self) -> Result<SweepResults, Failure> {
-        let name = self.sweep.as_deref().unwrap_or("last");
-        #[cfg(feature = "local")]
-        if let Some(path) = &self.db {
-            return block_on(crate::local::store::results(path, name));
-        }
-        block_on(async {
-            let mut control = self.access.connect().await?;
-            let sweep = select_sweep(&mut control, name).await?;
-            results::fetch(&mut control, &sweep, &[]).await
-        })
+        self.stored.results(self.sweep.as_deref().unwrap_or("last"), &[])
     }
 }
 

@@ -2,6 +2,7 @@
 //! prints; it holds no scheduling and no mathematics.
 
 mod completions;
+pub(crate) mod curves;
 #[cfg(feature = "store")]
 mod doctor;
 pub(crate) mod emergence;
@@ -60,6 +61,8 @@ pub(crate) enum Command {
     Sample(sample::Args),
     /// Fit a scaling law to a sweep or to a table of runs
     Fit(fit::Args),
+    /// Fit a law to whole loss curves under their learning-rate schedules, and forecast others
+    Curves(curves::Args),
     /// Choose the next runs: those that sharpen a forecast most for what they cost
     Suggest(suggest::Args),
     /// Tell whether task metrics jump with scale, and forecast them
@@ -68,7 +71,7 @@ pub(crate) enum Command {
     Plot(plot::Args),
     /// Write observations, fit, figures and the report of a sweep into a folder
     Report(report::Args),
-    /// Write runs or curves as CSV or JSON lines
+    /// Write runs or curves as CSV, JSON lines, Parquet or TensorBoard event files
     Export(export::Args),
     /// Check that a store is sound
     #[cfg(feature = "store")]
@@ -105,6 +108,7 @@ impl Command {
             #[cfg(feature = "local")]
             Self::Sample(args) => sample::run(&args, console),
             Self::Fit(args) => fit::run(&args, console),
+            Self::Curves(args) => curves::run(&args, console),
             Self::Suggest(args) => suggest::run(&args, console),
             Self::Emergence(args) => emergence::run(&args, console),
             Self::Plot(args) => plot::run(&args, console),

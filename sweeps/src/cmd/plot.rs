@@ -7,16 +7,16 @@ use std::{
 
 use sweep_plot::{
     figures::{CurveAxis, FigureKind},
-    render::{Paint, json, svg, terminal},
+    render::{Paint, json, raster, svg, terminal},
 };
 use sweep_spec::metric::Metric;
 
 use crate::{
-    client::{AccessArgs, block_on, select_sweep},
     cmd::export::to_file,
     console::{Console, Format},
     exit::{Exit, Failure},
-    law, results,
+    law,
+    results::StoredArgs,
 };
 
 /// Arguments of `sweep plot`.
@@ -27,9 +27,12 @@ pub(crate) struct Args {
     /// A sweep, by name, id or the beginning of its id
     #[arg(default_value = "last")]
     sweep: String,
-    /// Where to write: `.svg` or `.json`; the terminal when absent
+    /// Where to write: `.svg`, `.png` or `.json`; the terminal when absent
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Pixels of a `.png` for each of the figure's own, which is 860 wide
+    #[arg(long, default_value_t = 2.0, value_name = "FACTOR")]
+    scale: f32,
     /// Width in characters
     #[arg(long, default_value_t = 100)]
     columns: usize,
@@ -37,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 30)]
     rows: usize,
     #[command(flatten)]
-    access: AccessArgs,
+    stored: StoredArgs,
 }
 
 /// What a figure is made of: scores of tasks are many, and most figures show none.
@@ -55,11 +58,7 @@ const fn metrics(figure: FigureKind) -> &'static [Metric] {
 
 /// Draws the figure.
 pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
-    let results = block_on(async {
-        let mut control = args.access.connect().await?;
-        let sweep = select_sweep(&mut control, &args.sweep).await?;
-        results::fetch(&mut control, &sweep, metrics(args.figure)).await
-    })?;
+    let results = args.stored.results(&args.sweep, metrics(args.figure))?;
     let (input, fit) = law::plot_input(&results);
     if let Err(failure) = fit {
         console.say(format_args!("no fit: {failure}"))?;
@@ -77,9 +76,16 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
             let drawn = svg::render(&figure, Paint::Standalone);
             to_file(path, |out| out.write_all(drawn.as_bytes()))?;
         }
+        Some(path) if path.extension().is_some_and(|ending| ending == "png") => {
+            let drawn = raster::render(&figure, args.scale)
+                .map_err(|error| Failure::new(Exit::Usage, error))?;
+            to_file(path, |out| out.write_all(&drawn))?;
+        }
         Some(path) => {
-            let message =
-                format!("`{}` names no format; hint: end it in .svg or .json", path.display());
+            let message = format!(
+                "`{}` names no format; hint: end it in .svg, .png or .json",
+                path.display()
+            );
             return Err(Failure::message(Exit::Usage, message));
         }
         None if console.format == Format::Json => as_json(console.out)?,

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use sweep_spec::metric::Metric;
 
 use crate::{
-    client::{AccessArgs, block_on, select_sweep},
     console::{Console, Format},
     exit::{Exit, Failure},
     forecast, law,
     outputs::OutFolder,
     page::Telling,
-    results, texts,
+    results::StoredArgs,
+    texts,
 };
 
 /// Arguments of `sweep report`.
@@ -24,16 +24,12 @@ pub(crate) struct Args {
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    access: AccessArgs,
+    stored: StoredArgs,
 }
 
 /// Writes the folder.
 pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
-    let results = block_on(async {
-        let mut control = args.access.connect().await?;
-        let sweep = select_sweep(&mut control, &args.sweep).await?;
-        results::fetch(&mut control, &sweep, Metric::ALL).await
-    })?;
+    let results = args.stored.results(&args.sweep, Metric::ALL)?;
     let default = PathBuf::from("sweep-out").join(&results.name);
     let folder = OutFolder::create(args.out.as_deref().unwrap_or(&default))?;
     let (input, fit) = law::plot_input(&results);

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::collections::BTreeMap;
 
 use sweep_proto::convert;
-use sweep_spec::{recipe::Recipe, run::RunRole};
+use sweep_spec::{id::RunId, metric::Metric, recipe::Recipe, run::RunRole};
 use sweep_store::{RunRecord, Store, StoreError};
 
 use crate::{
     exit::{Exit, Failure, OrExit as _},
-    results::{RunResult, SweepResults},
+    results::{Curve, RunResult, SweepResults},
 };
 
 /// Runs of a page.
@@ -21,15 +21,19 @@ const PAGE: u32 = 500;
 ///
 /// # Errors
 /// Exit code 2 for a file that is no store, 4 for a sweep that is not in it, 1 where it does not read.
-pub(crate) async fn results(path: &Path, selector: &str) -> Result<SweepResults, Failure> {
+pub(crate) async fn results(
+    path: &Path,
+    selector: &str,
+    curves: &[Metric],
+) -> Result<SweepResults, Failure> {
     let store =
         Store::open_to_read(&format!("sqlite:{}", path.display())).await.or_exit(Exit::Usage)?;
-    let results = read(&store, selector).await;
+    let results = read(&store, selector, curves).await;
     store.close().await.or_exit(Exit::Failed)?;
     results
 }
 
-async fn read(store: &Store, selector: &str) -> Result<SweepResults, Failure> {
+async fn read(store: &Store, selector: &str, metrics: &[Metric]) -> Result<SweepResults, Failure> {
     let sweep = if selector == "last" {
         let sweeps = store.sweeps().await.or_exit(Exit::Failed)?;
         sweeps.into_iter().next().ok_or_else(|| {
@@ -46,13 +50,14 @@ async fn read(store: &Store, selector: &str) -> Result<SweepResults, Failure> {
     };
     let text = store.recipe(&sweep.id).await.or_exit(Exit::Failed)?;
     let recipe = Recipe::parse(&format!("{}.toml", sweep.name), &text).or_exit(Exit::Failed)?;
-    let mut runs = Vec::new();
+    let (mut runs, mut curves) = (Vec::new(), BTreeMap::new());
     let mut after = -1;
     loop {
         let page = store.runs_page(&sweep.id, after, PAGE).await.or_exit(Exit::Failed)?;
         let Some(last) = page.last() else { break };
         after = last.position;
         for record in page {
+            curves.insert(record.id.to_string(), read_curves(store, &record.id, metrics).await?);
             runs.push(run_result(record)?);
         }
     }
@@ -61,9 +66,28 @@ async fn read(store: &Store, selector: &str) -> Result<SweepResults, Failure> {
         name: sweep.name,
         recipe,
         runs,
-        curves: BTreeMap::new(),
+        curves,
         samples: BTreeMap::new(),
     })
+}
+
+async fn read_curves(
+    store: &Store,
+    run: &RunId,
+    metrics: &[Metric],
+) -> Result<BTreeMap<Metric, Curve>, Failure> {
+    let mut curves = BTreeMap::new();
+    if metrics.is_empty() {
+        return Ok(curves);
+    }
+    for metric in store.metrics_of(run).await.or_exit(Exit::Failed)? {
+        if metrics.contains(&metric) {
+            let points = store.curve(run, metric, -1, u32::MAX).await.or_exit(Exit::Failed)?;
+            let curve = points.into_iter().map(|point| (point.step, point.value));
+            curves.insert(metric, curve.collect());
+        }
+    }
+    Ok(curves)
 }
 
 fn run_result(record: RunRecord) -> Result<RunResult, Failure> {

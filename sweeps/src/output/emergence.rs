@@ -4,7 +4,10 @@ use std::io::{self, Write};
 
 use sweep_fit::emergence::Emergence;
 
-use super::table::{lines, table};
+use super::{
+    fit_table::number,
+    table::{lines, table},
+};
 use crate::cmd::emergence::{Assessed, MetricTold};
 
 /// Prints a metric on all axes.
@@ -28,9 +31,6 @@ pub(crate) fn print(metric: &MetricTold, out: &mut dyn Write) -> io::Result<()> 
         let words =
             if p < 0.05 { "size matters beyond loss" } else { "no sign of size beyond loss" };
         writeln!(out, "residuals against loss, permuted over N: p = {p:.4}, {words}")?;
-    }
-    if let Some(contrast) = &metric.contrast {
-        writeln!(out, "{contrast}")?;
     }
     if let Some(forecast) = &metric.forecast {
         let interval = |ci: Option<[f64; 2]>| {
@@ -74,7 +74,11 @@ fn axis(metric: &str, assessed: &Assessed, out: &mut dyn Write) -> io::Result<()
     }
     writeln!(out, "{}", lines(&rows))?;
     facts(found, out)?;
-    writeln!(out, "{}\n", assessed.sentence)
+    writeln!(out, "{}", assessed.sentence)?;
+    if let Some(contrast) = &assessed.contrast {
+        writeln!(out, "{contrast}")?;
+    }
+    writeln!(out)
 }
 
 fn facts(found: &Emergence, out: &mut dyn Write) -> io::Result<()> {
@@ -99,7 +103,8 @@ fn facts(found: &Emergence, out: &mut dyn Write) -> io::Result<()> {
         let from = found
             .above_chance_from
             .map_or_else(|| "nowhere".to_owned(), |x| format!("from {x:.3e} on"));
-        writeln!(out, "chance {chance}: {} scores hold it; above it {from}", found.at_chance)?;
+        let held = found.at_chance;
+        writeln!(out, "chance {}: {held} scores hold it; above it {from}", number(chance))?;
     }
     if let Some(step) = found.resolution {
         writeln!(out, "resolution 1/items = {step:.2e}")?;

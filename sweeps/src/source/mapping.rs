@@ -241,7 +241,7 @@ impl<'a> Columns<'a> {
             let text = cell(column).unwrap_or_default();
             if role == Role::Group {
                 if text.is_empty() {
-                    bad.push(format!("{unit} {line}: group is empty"));
+                    bad.push(format!("{unit} {line}: {} is empty", self.names[column]));
                 }
                 row.group = Some(text.to_owned());
                 continue;

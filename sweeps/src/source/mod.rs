@@ -3,6 +3,7 @@
 
 mod csv;
 mod error;
+mod guard;
 mod json_lines;
 mod mapping;
 mod parquet;

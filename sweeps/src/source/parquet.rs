@@ -13,6 +13,7 @@ use parquet::{
 use super::{
     Collector, MAX_ROWS, Read,
     error::SourceError,
+    guard::guarded,
     mapping::{Columns, Filter, Mapping},
 };
 
@@ -25,6 +26,19 @@ pub(super) fn read(
     if file.metadata().is_ok_and(|facts| facts.len() == 0) {
         return Err(SourceError::Empty(path.into()));
     }
+    // The library panics on some damage.
+    guarded(|| read_whole(path, file, mapping, filters)).unwrap_or_else(|| {
+        let message = "a damaged Parquet file; hint: copy or write it again".to_owned();
+        Err(SourceError::Malformed { path: path.into(), message })
+    })
+}
+
+fn read_whole(
+    path: &Path,
+    file: File,
+    mapping: &Mapping,
+    filters: &[Filter],
+) -> Result<Read, SourceError> {
     let malformed = |error: ParquetError| SourceError::Malformed {
         path: path.into(),
         message: format!(

@@ -191,6 +191,38 @@ fn a_parquet_file_cut_short_is_refused() {
     }
 }
 
+/// Damage ends in a message or in other numbers, never in a panic.
+#[test]
+fn a_table_with_any_byte_flipped_is_read_or_refused() {
+    use ::parquet::basic::{Compression, ZstdLevel};
+    let mut files = vec![
+        (".csv", b"n,tokens,loss,set\n1e6,2e7,3.5,a\n2e6,2e7,\"3.25\",b\n".to_vec()),
+        (".jsonl", b"{\"n\":1e6,\"tokens\":2e7,\"loss\":3.5,\"set\":\"a\"}\n".to_vec()),
+    ];
+    for compression in
+        [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::ZSTD(ZstdLevel::default())]
+    {
+        let mut bytes = Vec::new();
+        parquet_table(6, compression).reopen().unwrap().read_to_end(&mut bytes).unwrap();
+        files.push((".parquet", bytes));
+    }
+    for (suffix, bytes) in files {
+        let file = tempfile::Builder::new().suffix(suffix).tempfile().unwrap();
+        for place in 0..bytes.len() {
+            for flip in [0x01, 0x10, 0x80, 0xff] {
+                let mut damaged = bytes.clone();
+                damaged[place] ^= flip;
+                std::fs::write(file.path(), damaged).unwrap();
+                if let Err(error) = read(file.path(), &mapping(&MAPS), &[]) {
+                    let message = error.to_string();
+                    let path = file.path().display().to_string();
+                    assert!(message.contains(&path), "{suffix} {place} {flip:x}: {message}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn parquet_columns_are_checked_by_row() {
     let file = parquet_table(3, ::parquet::basic::Compression::SNAPPY);

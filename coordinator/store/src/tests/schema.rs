@@ -86,6 +86,11 @@ async fn a_file_from_scratch_is_one_brought_up_from_any_number() {
             sqlx::raw_sql(FIRST_CONTENT).execute(&pool).await.unwrap();
         }
         pool.close().await;
+        let address = format!("sqlite:{}", folder.path().join("deep/sweep.db").display());
+        match Store::open_to_read(&address).await {
+            Err(StoreError::Earlier { found, .. }) => assert_eq!(found, number),
+            read => assert!(read.is_ok() && all.iter().all(|step| step.version <= number)),
+        }
         let place = Place::Sqlite(folder);
         let upgraded = place.open().await;
         assert_eq!(schema(&upgraded).await, schema(&scratch).await);

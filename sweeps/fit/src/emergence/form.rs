@@ -3,8 +3,9 @@
 //! | form | y | parameters |
 //! |---|---|---|
 //! | line | p0 + p1 u | 2 |
-//! | power | e^(p0 + p1 u), a power law of x where u is its logarithm | 2 |
+//! | power | e^(p0 + p1 u), a power law of x where u is its logarithm; with a minus for scores below 0 | 2 |
 //! | sigmoid | c + (1 - c) s(p0 + p1 u), c the chance level | 2 |
+//! | sigmoid, scores below 0 | p2 (1 - s(p0 + p1 u)): up to 0, as the logarithm of a probability goes | 3 |
 //! | sigmoid-floor | p0 + (p1 - p0) s(e^p3 (u - p2)) | 4 |
 //! | broken | p0 + p1 e^(-p2 v) (1 + e^(v/f))^(-p3 f), v = u - p4, f = e^p5 (Caballero 2022, one break) | 6 |
 //!
@@ -28,7 +29,7 @@ pub enum FormKind {
     Line,
     /// A power law.
     Power,
-    /// A sigmoid from chance to one.
+    /// A sigmoid from chance to one, or from a free floor to zero.
     Sigmoid,
     /// A sigmoid whose two levels are free.
     SigmoidFloor,
@@ -69,7 +70,28 @@ pub struct FittedForm {
     /// Mean error on the scores farthest along the axis, fitted without them.
     pub held_out_error: Option<f64>,
     #[serde(skip)]
-    chance: f64,
+    ends: Ends,
+}
+
+/// Between what a metric's scores can lie.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Ends {
+    /// Between chance and one.
+    Chance(f64),
+    /// Below zero, which is perfect.
+    BelowZero,
+}
+
+impl Ends {
+    /// Of scores whose chance level is known or not; scores below zero have none.
+    pub(crate) fn of(y: &[f64], chance: Option<f64>) -> Self {
+        let below = y.iter().all(|y| *y <= 0.0) && y.iter().any(|y| *y < 0.0);
+        if below { Self::BelowZero } else { Self::Chance(chance.unwrap_or(0.0)) }
+    }
+
+    fn sign(self) -> f64 {
+        if self == Self::BelowZero { -1.0 } else { 1.0 }
+    }
 }
 
 impl FittedForm {
@@ -81,8 +103,11 @@ impl FittedForm {
         }
         match self.kind {
             FormKind::Line => at(&Line, &self.params, u),
-            FormKind::Power => at(&Power, &self.params, u),
-            FormKind::Sigmoid => at(&Sigmoid { chance: self.chance }, &self.params, u),
+            FormKind::Power => at(&Power { sign: self.ends.sign() }, &self.params, u),
+            FormKind::Sigmoid => match self.ends {
+                Ends::Chance(chance) => at(&Sigmoid { chance }, &self.params, u),
+                Ends::BelowZero => at(&SigmoidToZero, &self.params, u),
+            },
             FormKind::SigmoidFloor => at(&SigmoidFloor, &self.params, u),
             FormKind::Broken => at(&Broken, &self.params, u),
         }
@@ -103,13 +128,16 @@ pub(crate) trait Form<const P: usize> {
 }
 
 /// Every form that the scores can carry.
-pub(crate) fn fit_all(u: &[f64], y: &[f64], chance: f64) -> Vec<FittedForm> {
+pub(crate) fn fit_all(u: &[f64], y: &[f64], ends: Ends) -> Vec<FittedForm> {
     let found = [
-        one(FormKind::Line, &Line, u, y, chance),
-        one(FormKind::Power, &Power, u, y, chance),
-        one(FormKind::Sigmoid, &Sigmoid { chance }, u, y, chance),
-        one(FormKind::SigmoidFloor, &SigmoidFloor, u, y, chance),
-        one(FormKind::Broken, &Broken, u, y, chance),
+        one(FormKind::Line, &Line, u, y, ends),
+        one(FormKind::Power, &Power { sign: ends.sign() }, u, y, ends),
+        match ends {
+            Ends::Chance(chance) => one(FormKind::Sigmoid, &Sigmoid { chance }, u, y, ends),
+            Ends::BelowZero => one(FormKind::Sigmoid, &SigmoidToZero, u, y, ends),
+        },
+        one(FormKind::SigmoidFloor, &SigmoidFloor, u, y, ends),
+        one(FormKind::Broken, &Broken, u, y, ends),
     ];
     found.into_iter().flatten().collect()
 }
@@ -119,11 +147,11 @@ fn one<const P: usize>(
     form: &impl Form<P>,
     u: &[f64],
     y: &[f64],
-    chance: f64,
+    ends: Ends,
 ) -> Option<FittedForm> {
     let (theta, squares) = fit(form, u, y)?;
     let aicc = aicc(squares, y, P);
-    Some(FittedForm { kind, params: theta.to_vec(), squares, aicc, held_out_error: None, chance })
+    Some(FittedForm { kind, params: theta.to_vec(), squares, aicc, held_out_error: None, ends })
 }
 
 /// Least squares from the form's own starts; `None` with fewer scores than parameters.
@@ -239,19 +267,23 @@ impl Form<2> for Line {
     }
 }
 
-struct Power;
+/// Its values have one sign.
+struct Power {
+    sign: f64,
+}
 
 impl Form<2> for Power {
     fn value<S: Scalar>(&self, theta: &[S; 2], u: f64) -> S {
-        (theta[0] + theta[1] * u).exp()
+        (theta[0] + theta[1] * u).exp() * self.sign
     }
 
     fn starts(&self, u: &[f64], y: &[f64]) -> Vec<[f64; 2]> {
-        let most = y.iter().copied().fold(0.0, f64::max);
+        let most = y.iter().map(|y| y * self.sign).fold(0.0, f64::max);
         let least = (1e-3 * most).max(1e-12);
-        let logs: Vec<f64> = y.iter().map(|y| y.max(least).ln()).collect();
+        let logs: Vec<f64> = y.iter().map(|y| (y * self.sign).max(least).ln()).collect();
         let (level, slope) = straight(u, &logs);
-        vec![[level, slope], [level, 0.0], [most.max(1e-12).ln() - 3.0, 3.0]]
+        let steep = most.max(1e-12).ln() - 3.0;
+        vec![[level, slope], [level, 0.0], [steep, 3.0 * self.sign]]
     }
 
     fn valid(&self, theta: &[f64; 2]) -> bool {
@@ -286,6 +318,25 @@ impl Form<2> for Sigmoid {
 
     fn valid(&self, theta: &[f64; 2]) -> bool {
         theta.iter().all(|v| v.abs() < 500.0)
+    }
+}
+
+/// p2 (1 - s(p0 + p1 u)).
+struct SigmoidToZero;
+
+impl Form<3> for SigmoidToZero {
+    fn value<S: Scalar>(&self, theta: &[S; 3], u: f64) -> S {
+        theta[2] * logistic(-(theta[0] + theta[1] * u))
+    }
+
+    fn starts(&self, u: &[f64], y: &[f64]) -> Vec<[f64; 3]> {
+        let floor = y.iter().copied().fold(f64::INFINITY, f64::min);
+        let unit = Sigmoid { chance: 0.0 };
+        unit.starts(u, y).into_iter().map(|[level, slope]| [level, slope, floor]).collect()
+    }
+
+    fn valid(&self, theta: &[f64; 3]) -> bool {
+        theta[0].abs().max(theta[1].abs()) < 500.0 && theta[2].abs() < 1e6
     }
 }
 

@@ -159,10 +159,11 @@ pub fn assess(axis: Axis, points: &[Scored], scale: Scale) -> Result<Emergence, 
     let track = Track::of(axis, points);
     let chance = scale.chance;
     let n = points.len();
-    let mut forms = form::fit_all(&track.u, &track.y, chance.unwrap_or(0.0));
+    let ends = form::Ends::of(&track.y, chance);
+    let mut forms = form::fit_all(&track.u, &track.y, ends);
     let kept = n - held(n);
     let (u, y) = track.first(kept);
-    let ahead = form::fit_all(u, y, chance.unwrap_or(0.0));
+    let ahead = form::fit_all(u, y, ends);
     for fitted in &mut forms {
         let error = |early: &FittedForm| {
             let off = (kept..n).map(|i| (early.value(track.u[i]) - track.y[i]).abs());

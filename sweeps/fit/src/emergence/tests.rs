@@ -58,6 +58,50 @@ fn a_line_and_a_power_law_are_smooth() {
     }
 }
 
+/// Log-probabilities of an answer over the same scales.
+fn log_probabilities(truth: impl Fn(f64) -> f64, seed: u64) -> Vec<Scored> {
+    let mut draws = Stream::new(seed, Purpose::Resampling, 11);
+    let noise = |p: f64, draws: &mut Stream| p * (0.05 * draws.normal()).exp();
+    (0..16)
+        .map(|i| {
+            let t = f64::from(i) / 15.0;
+            let score = -noise(truth(t), &mut draws);
+            Scored { x: 1e17 * 10_f64.powf(6.0 * t), score, items: None }
+        })
+        .collect()
+}
+
+#[test]
+fn a_log_probability_may_be_smooth_or_jump_itself() {
+    for seed in 0..5 {
+        let power = log_probabilities(|t| 20.0 * (-2.5 * t).exp(), seed);
+        let found = assess(Axis::Compute, &power, Scale::default()).unwrap();
+        assert_eq!(found.verdict, Verdict::Smooth, "{:?} {:?}", found.why, found.forms);
+        let place = |kind| found.forms.iter().position(|form| form.kind == kind);
+        assert!(place(FormKind::Power) < place(FormKind::Line), "{:?}", found.forms);
+        let jump = log_probabilities(|t| 22.0 - 21.9 * logistic(60.0 * (t - 0.6)), seed);
+        let found = assess(Axis::Compute, &jump, Scale::default()).unwrap();
+        assert_eq!(found.verdict, Verdict::Emergent, "{:?} {:?}", found.why, found.forms);
+        let place = |kind| found.forms.iter().position(|form| form.kind == kind);
+        assert!(place(FormKind::Sigmoid) < place(FormKind::SigmoidFloor), "{:?}", found.forms);
+    }
+}
+
+/// Scores that a line describes as badly as a step are no evidence of smoothness.
+#[test]
+fn scatter_that_both_describe_cannot_tell() {
+    let scores = [
+        -22.3, -22.2, -22.2, -10.2, -22.2, -22.2, 0.0, -19.8, 0.0, -0.1, -0.1, 0.0, 0.0, 0.0, 0.0,
+        0.0,
+    ];
+    let points: Vec<Scored> = (0..)
+        .zip(scores)
+        .map(|(i, score)| Scored { x: 2e10 * 1.33_f64.powi(i), score, items: None })
+        .collect();
+    let found = assess(Axis::Compute, &points, Scale::default()).unwrap();
+    assert_ne!(found.verdict, Verdict::Smooth, "{:?} {:?}", found.why, found.forms);
+}
+
 #[test]
 fn noise_and_few_scores_cannot_tell() {
     let flat = simulated(|_| 0.25, 1);

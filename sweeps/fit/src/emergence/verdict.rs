@@ -1,6 +1,7 @@
 //! Emergent, smooth, or cannot tell: from the curves, the knee and the noise, each rule named.
 //!
-//! Emergent asks for four things at once: a curve that bends beats line and power clearly, the
+//! Smooth asks for a line or a power law that is better than every curve that bends, or for a bend that
+//! takes its time. Emergent asks for four things at once: a curve that bends beats line and power clearly, the
 //! scores stand still before the bend, the rise takes less than half of the observed range, and the
 //! place of the bend is known. Where the evidence is between the two answers, the answer is that
 //! the data cannot tell.
@@ -55,12 +56,12 @@ pub enum Why {
         /// Median half-width of a score's 95 % interval.
         half_width: f64,
     },
-    /// No curve that bends is better than line or power by 2 in AICc.
+    /// Line or power is better than every curve that bends by 2 in AICc or more.
     NoBend {
         /// AICc of the best smooth curve less that of the best curve that bends.
         gain: f64,
     },
-    /// A bend is better, but not by 6 in AICc.
+    /// Neither is better by enough: a bend by less than 6 in AICc, or the line by less than 2.
     WeakBend {
         /// The gain.
         gain: f64,
@@ -128,7 +129,7 @@ pub(super) fn judge(
         return (Verdict::CannotTell, Why::FewScores { n });
     };
     let gain = smooth - bent;
-    if gain < AS_GOOD {
+    if gain <= -AS_GOOD {
         return (Verdict::Smooth, Why::NoBend { gain });
     }
     let (from, to) = rise(sharp);
@@ -190,8 +191,12 @@ impl Emergence {
                 "the scores differ by {range:.3}, within their own noise of +-{half_width:.3}; more \
                  items would tell"
             ),
-            Why::NoBend { gain } => format!(
-                "no curve that bends is better than a line or a power law (gain in AICc {gain:.1})"
+            Why::NoBend { gain } => {
+                format!("a line or a power law is better than any bend, by {:.1} in AICc", -gain)
+            }
+            Why::WeakBend { gain } if gain < AS_GOOD => format!(
+                "a smooth curve and a sharp bend are about as good (gain in AICc {gain:.1}); more scales \
+                 would tell"
             ),
             Why::WeakBend { gain } => {
                 format!("a bend is better by {gain:.1} in AICc only; more scales would tell")

@@ -247,6 +247,35 @@ fn a_truncated_idx_file_is_refused_with_what_it_lacks() {
     insta::assert_snapshot!(folder.error(&["images", "labels"]), @"`DIR/labels`: 39 labels for the 40 images of `DIR/images`; hint: check that both were copied whole and belong together");
 }
 
+/// Damage ends in a message or in other pixels, never in a panic.
+#[test]
+fn an_image_file_with_any_byte_flipped_is_read_or_refused() {
+    let files = [
+        ("a-idx3-ubyte", idx(&[5, 8, 8], &values(5, 64))),
+        ("a.npy", npy("|u1", "(5, 8, 8)", &values(5, 64))),
+        ("a.png", png_bytes(8, 0, &values(1, 64))),
+        ("b.png", png_bytes(8, 6, &values(1, 256))),
+        ("a.jpg", jpeg_bytes()),
+    ];
+    for (name, bytes) in files {
+        for place in 0..bytes.len() {
+            for flip in [0x01, 0x10, 0x80, 0xff] {
+                let mut damaged = bytes.clone();
+                damaged[place] ^= flip;
+                let folder = Folder::new();
+                if let Err(error) = folder.write(name, &damaged).resolve(&[name]) {
+                    let message = error.to_string();
+                    assert!(message.contains("hint:"), "{name} {place} {flip:x}: {message}");
+                }
+            }
+        }
+        for length in 0..bytes.len() {
+            let folder = Folder::new();
+            let _ = folder.write(name, &bytes[..length]).resolve(&[name]);
+        }
+    }
+}
+
 #[test]
 fn an_empty_folder_is_named() {
     let folder = Folder::new();

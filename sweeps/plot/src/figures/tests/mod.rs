@@ -6,8 +6,14 @@ use super::*;
 use crate::{
     figure::{Mark, Scale},
     input::{DiffusionInput, DiffusionRun, PlotInput, RunState, SampleSheet},
-    render::{Paint, json, svg, terminal, terminal::Screen},
+    render::{
+        Paint, json,
+        raster::{self, RasterError},
+        svg, terminal,
+        terminal::Screen,
+    },
 };
+use resvg::tiny_skia::Pixmap;
 
 fn svg_of(kind: FigureKind) -> String {
     svg::render(&kind.build(&example::sweep()), Paint::Standalone)
@@ -221,6 +227,27 @@ fn diffusion_models_have_pictures_in_either_form() {
     // Two runs failed, one left no samples, and the check run has a row and a column of its own.
     assert_eq!((grid.rows.len(), grid.columns.len()), (5, 4));
     assert_eq!(grid.cells.iter().flatten().count(), 10);
+}
+
+#[test]
+fn figures_are_drawn_in_pixels_with_their_text_and_pictures() {
+    for kind in FigureKind::ALL.into_iter().chain(FigureKind::DIFFUSION) {
+        let file = raster::render(&kind.build(&images()), 0.5).unwrap();
+        let drawn = Pixmap::decode_png(&file).unwrap();
+        assert_eq!(drawn.width(), 430, "{kind}");
+        // The title is the first thing down from the edge, dark on white.
+        let title = &drawn.pixels()[..430 * 14];
+        let dark = title.iter().filter(|pixel| pixel.red() < 100).count();
+        assert!(dark > 40 && dark < title.len() / 4, "{kind}: {dark} dark pixels");
+    }
+    let path = raster::render(&FigureKind::DenoisingPath.build(&images()), 1.0).unwrap();
+    let drawn = Pixmap::decode_png(&path).unwrap();
+    let grey = |pixel: [u8; 3]| pixel == [100; 3];
+    let of_picture = drawn.pixels().iter().filter(|p| grey([p.red(), p.green(), p.blue()]));
+    assert!(of_picture.count() > 5 * 60 * 60, "five pictures, 72 pixels wide at most");
+    let huge = raster::render(&FigureKind::Predicted.build(&images()), 100.0);
+    assert!(matches!(huge, Err(RasterError::TooLarge { .. })));
+    assert!(raster::render(&FigureKind::Predicted.build(&images()), f32::NAN).is_err());
 }
 
 #[test]

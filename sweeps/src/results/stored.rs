@@ -1,0 +1,43 @@
+//! Where a sweep that was trained is read from: a coordinator, or the file of a store.
+
+#[cfg(feature = "local")]
+use std::path::PathBuf;
+
+use sweep_spec::metric::Metric;
+
+use crate::{
+    client::{AccessArgs, block_on, select_sweep},
+    exit::Failure,
+    results::{self, SweepResults},
+};
+
+/// Which store to read.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct StoredArgs {
+    /// Read the sweep from this SQLite store instead of asking a coordinator
+    #[cfg(feature = "local")]
+    #[arg(long, value_name = "FILE")]
+    db: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArgs,
+}
+
+impl StoredArgs {
+    /// A sweep by name, id, beginning of an id, or `last`; with the curves of these metrics only,
+    /// since they are the bulk of it.
+    ///
+    /// # Errors
+    /// Exit code 2 for a file that is no store, 3 where no coordinator answers, 4 for a sweep that
+    /// is not there, 1 for what does not read.
+    pub(crate) fn results(&self, name: &str, curves: &[Metric]) -> Result<SweepResults, Failure> {
+        #[cfg(feature = "local")]
+        if let Some(path) = &self.db {
+            return block_on(crate::local::store::results(path, name, curves));
+        }
+        block_on(async {
+            let mut control = self.access.connect().await?;
+            let sweep = select_sweep(&mut control, name).await?;
+            results::fetch(&mut control, &sweep, curves).await
+        })
+    }
+}
