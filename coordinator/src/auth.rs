@@ -32,7 +32,16 @@ impl Accesses {
     /// Writes one for each role; tokens of an earlier start are kept.
     pub(crate) fn make(state: &Path, reach: &Reach) -> Result<Self, CoordinatorError> {
         let made = Role::ALL.map(|role| Ok((role, make_access(&access_path(state, role), reach)?)));
-        Ok(Self(made.into_iter().collect::<Result<_, CoordinatorError>>()?))
+        let made: Vec<(Role, Access)> =
+            made.into_iter().collect::<Result<_, CoordinatorError>>()?;
+        for (place, (role, access)) in made.iter().enumerate() {
+            let twin = made[..place].iter().find(|(_, earlier)| earlier.token == access.token);
+            if let Some((earlier, _)) = twin {
+                let (one, other) = (earlier.file(), role.file());
+                return Err(CoordinatorError::SameToken { state: state.to_owned(), one, other });
+            }
+        }
+        Ok(Self(made))
     }
 
     /// One for everything.
@@ -75,6 +84,12 @@ pub(crate) fn write_client_access(
     role: Role,
     out: &Path,
 ) -> Result<(), CoordinatorError> {
+    let same = |own: &Path| {
+        own.canonicalize().ok().is_some_and(|own| out.canonicalize().ok() == Some(own))
+    };
+    if Role::ALL.iter().any(|&own| same(&access_path(state, own))) {
+        return Err(CoordinatorError::OwnAccess(out.to_owned()));
+    }
     let access = Access::read(&access_path(state, role))
         .map_err(|source| CoordinatorError::NoAccess { source })?;
     if access.authority.is_none() {
@@ -147,6 +162,11 @@ impl Gate {
         // Hashes compare in constant time.
         self.tokens.iter().find(|(_, token)| *token == given).map(|(role, _)| *role)
     }
+
+    /// Whether the holder of an `authorization` header may pass.
+    pub(crate) fn admits(&self, authorization: Option<&str>) -> bool {
+        self.role(authorization).is_some_and(|role| self.roles.contains(&role))
+    }
 }
 
 impl Interceptor for Gate {
@@ -216,6 +236,14 @@ mod tests {
                 assert_eq!(mode & 0o777, 0o600);
             }
         }
+        // One token for two roles would make the holder of the lesser one of the greater.
+        let (operator, reader) =
+            (access_path(&state, Role::Operator), access_path(&state, Role::Reader));
+        let kept = fs::read(&reader).unwrap();
+        fs::copy(&operator, &reader).unwrap();
+        let twin = Accesses::make(&state, &Reach::Machine("127.0.0.1:1".parse().unwrap()));
+        assert!(matches!(twin, Err(CoordinatorError::SameToken { .. })), "{twin:?}");
+        fs::write(&reader, kept).unwrap();
         // Taken back: the others stay.
         fs::remove_file(access_path(&state, Role::Worker)).unwrap();
         let third = make("127.0.0.1:2");

@@ -50,6 +50,19 @@ pub enum CoordinatorError {
         .0.display()
     )]
     NotReached(PathBuf),
+    /// Whoever holds one of them would have the rights of both.
+    #[error("{one} and {other} in {} hold the same token; hint: remove one of them", state.display())]
+    SameToken {
+        /// The folder.
+        state: PathBuf,
+        /// One file.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+    },
+    /// Access files of the coordinator itself stay as they are.
+    #[error("{} is an access file of the coordinator itself; hint: another name for --out", .0.display())]
+    OwnAccess(PathBuf),
     /// The state folder cannot be used.
     #[error(
         "cannot write the access file {}: {source}; hint: choose a folder of yours with --state",

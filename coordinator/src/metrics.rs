@@ -171,7 +171,7 @@ pub(crate) fn route(shared: Shared, metrics: Metrics, gate: Gate) -> Router {
         let (shared, metrics, gate) = (shared.clone(), metrics.clone(), gate.clone());
         async move {
             let token = headers.get(header::AUTHORIZATION).and_then(|text| text.to_str().ok());
-            if gate.role(token).is_none() {
+            if !gate.admits(token) {
                 let asks = [(header::WWW_AUTHENTICATE, "Bearer")];
                 let hint = "the token is missing or wrong; hint: it stands in the access file\n";
                 return (StatusCode::UNAUTHORIZED, asks, hint).into_response();

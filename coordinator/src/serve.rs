@@ -233,9 +233,13 @@ pub(crate) async fn router(
         .add_service(InterceptedService::new(control, gate.only(&[Role::Operator, Role::Reader])))
         .add_service(InterceptedService::new(work, gate.only(&[Role::Operator, Role::Worker])))
         .add_service(InterceptedService::new(health, any.clone()))
-        .add_service(InterceptedService::new(reflection, any.clone()));
+        .add_service(InterceptedService::new(reflection, any));
     let services = services.routes().into_axum_router();
-    Ok(server.add_routes(services.merge(metrics::route(shared, metrics, any)).into()))
+    Ok(server.add_routes(
+        services
+            .merge(metrics::route(shared, metrics, gate.only(&[Role::Operator, Role::Reader])))
+            .into(),
+    ))
 }
 
 /// A server with the limits of a connection.

@@ -256,7 +256,7 @@ fn refusal(status: &Status, address: &str) -> Broken {
 
 fn lost(status: &Status) -> Broken {
     match Fault::of(status) {
-        Some(Fault::Token | Fault::Version) => refusal(status, "this address"),
+        Some(Fault::Token | Fault::Role | Fault::Version) => refusal(status, "this address"),
         _ => Broken::Lost(format!("{}: {}", status.code(), status.message())),
     }
 }
@@ -573,9 +573,13 @@ async fn settle(
         }
         (Ok(()), Entry::Points { .. }) => {}
         (Err(status), entry) => match Fault::of(&status) {
-            Some(Fault::Token | Fault::Version | Fault::NotJoined | Fault::PointsMissing) => {
-                return Err(lost(&status));
-            }
+            Some(
+                Fault::Token
+                | Fault::Role
+                | Fault::Version
+                | Fault::NotJoined
+                | Fault::PointsMissing,
+            ) => return Err(lost(&status)),
             _ if Fault::is_transient(&status) => return Err(lost(&status)),
             Some(Fault::Field) if matches!(entry, Entry::Checkpoint { .. }) => {
                 tracing::error!("{key}: a checkpoint is refused: {}", status.message());

@@ -130,8 +130,7 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<Streaming<v1::SubmitSweepRequest>>,
     ) -> Result<Response<v1::SubmitSweepReply>, Status> {
-        operators_only(&request)?;
-        let peer = request.remote_addr();
+        let peer = operator("submit", &request)?;
         let (sweep, supersede, policy) = receive_sweep(request.into_inner()).await?;
         let sweep_id = sweep.id.to_string();
         audit(peer, "submit", &(&sweep.name, &sweep_id, &policy));
@@ -367,11 +366,19 @@ impl v1::control_server::Control for ControlService {
 
 /// The message of a change that an operator asks for, once the log knows of it.
 fn audited<T: fmt::Debug>(call: &str, request: Request<T>) -> Result<T, Status> {
-    operators_only(&request)?;
-    let peer = request.remote_addr();
+    let peer = operator(call, &request)?;
     let message = request.into_inner();
     audit(peer, call, &message);
     Ok(message)
+}
+
+/// Where an operator's call comes from; one of anybody else is refused, and the log knows of it too.
+fn operator<T>(call: &str, request: &Request<T>) -> Result<Option<SocketAddr>, Status> {
+    let peer = request.remote_addr();
+    operators_only(request).inspect_err(|status| {
+        tracing::warn!(target: "audit", call, ?peer, why = status.message(), "refused");
+    })?;
+    Ok(peer)
 }
 
 /// Tells the log who asks for a change and for which, under the target `audit`. As `Debug`, so that a

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::{
     annealing::{Annealing, areas},
+    direct::check_objective,
     error::FitError,
     fit::{Estimate, Parameter},
     formula::{Centre, Formula, Point},
@@ -142,6 +143,7 @@ impl CurveFit {
     /// [`FitError::BadCurves`] for a rate below 0 or not finite, for a step beyond the rates or
     /// within the warm-up, and where the law leaves the positive numbers.
     pub fn predict(&self, rates: &[f64], steps: &[usize]) -> Result<Vec<f64>, FitError> {
+        few_enough(steps.len())?;
         let curve = Curve {
             name: String::from("schedule"),
             rates: rates.to_vec(),
@@ -150,8 +152,8 @@ impl CurveFit {
         let table = Table::new(std::slice::from_ref(&curve))?;
         if table.warmup > 0 {
             let peak = table.curves[0].peak + 1;
-            return Err(bad(format!(
-                "a step before the rate's peak at step {peak} has no forecast"
+            return Err(FitError::NoForecast(format!(
+                "a step up to the rate's peak at step {peak} has no forecast"
             )));
         }
         let values: Vec<f64> = self.params.iter().map(|p| p.estimate.value).collect();
@@ -160,14 +162,19 @@ impl CurveFit {
         match odd {
             None => Ok(losses),
             Some(i) => {
-                Err(bad(format!("the law gives a loss of {} at step {}", losses[i], steps[i])))
+                let (loss, step) = (losses[i], steps[i]);
+                Err(FitError::NoForecast(format!("the law gives a loss of {loss} at step {step}")))
             }
         }
     }
 }
 
-fn bad(message: String) -> FitError {
-    FitError::BadCurves(vec![message])
+fn few_enough(found: usize) -> Result<(), FitError> {
+    if found <= MAX_LOSSES {
+        Ok(())
+    } else {
+        Err(FitError::TooManyLosses { found, most: MAX_LOSSES })
+    }
 }
 
 /// Fits a law to every loss of some curves.
@@ -218,6 +225,7 @@ pub fn fit_curves(curves: &[Curve], options: &CurveOptions) -> Result<CurveFit, 
 }
 
 fn check(table: &Table, options: &CurveOptions) -> Result<(), FitError> {
+    check_objective(options.objective)?;
     if let Some(lambda) = options.lambda.filter(|l| !(*l >= 0.0 && *l < 1.0)) {
         let value = lambda.to_string();
         let allowed = "give a number from 0 to below 1";
@@ -231,18 +239,12 @@ fn check(table: &Table, options: &CurveOptions) -> Result<(), FitError> {
             points: table.losses.len(),
         });
     }
-    if table.losses.len() > MAX_LOSSES {
-        return Err(bad(format!(
-            "{} losses are more than {MAX_LOSSES}; keep every tenth of each curve",
-            table.losses.len()
-        )));
+    few_enough(table.losses.len())?;
+    if table.losses.iter().any(|loss| table.curves[loss.curve].falls_before(loss.step)) {
+        Ok(())
+    } else {
+        Err(FitError::NoFalls)
     }
-    if !table.falls().any() {
-        return Err(bad(String::from(
-            "no curve has a loss after a fall of its rate, so the gain from annealing is unknown",
-        )));
-    }
-    Ok(())
 }
 
 fn doubts(points: &[CurvePoint], names: &[&str], flat: Vec<profile::Flat>) -> Vec<Warning> {
@@ -331,6 +333,8 @@ struct Summed {
     sums: Vec<f64>,
     /// Index of the first largest rate.
     peak: usize,
+    /// Index of the first rate after it that is another than the one before, and above zero.
+    first_fall: Option<usize>,
 }
 
 struct Loss {
@@ -423,6 +427,12 @@ fn evaluate<const P: usize, F: Formula<P>>(
 }
 
 impl Summed {
+    /// Whether a loss after this step has seen a change of the rate after its peak; one to zero pays
+    /// nothing.
+    fn falls_before(&self, step: usize) -> bool {
+        self.first_fall.is_some_and(|fall| fall < step)
+    }
+
     fn new(rates: &[f64]) -> Self {
         let mut sums = vec![0.0];
         let mut peak = 0;
@@ -432,7 +442,9 @@ impl Summed {
                 peak = i;
             }
         }
-        Self { rates: rates.to_vec(), sums, peak }
+        let changed = |k: &usize| rates[*k] != rates[k - 1] && rates[*k] > 0.0;
+        let first_fall = (peak + 1..rates.len()).find(changed);
+        Self { rates: rates.to_vec(), sums, peak, first_fall }
     }
 }
 

@@ -112,14 +112,22 @@ pub fn fit(observations: &[Observation], options: &Options) -> Result<Fit, FitEr
     Ok(fit)
 }
 
+/// Refuses an objective whose numbers mean nothing.
+pub(crate) fn check_objective(objective: Objective) -> Result<(), FitError> {
+    let given =
+        [("--delta", objective.delta()), ("the multiple of an overestimate", objective.over())];
+    for (option, value) in given {
+        if let Some(value) = value.filter(|value| !(value.is_finite() && *value > 0.0)) {
+            let value = value.to_string();
+            return Err(FitError::BadOption { option, value, allowed: "give a number above 0" });
+        }
+    }
+    Ok(())
+}
+
 fn check_options(options: &Options) -> Result<(), FitError> {
     let bad = |option, value: String, allowed| Err(FitError::BadOption { option, value, allowed });
-    if let Some(delta) = options.objective.delta().filter(|d| !(d.is_finite() && *d > 0.0)) {
-        return bad("--delta", delta.to_string(), "give a number above 0");
-    }
-    if let Some(over) = options.objective.over().filter(|over| !(over.is_finite() && *over > 0.0)) {
-        return bad("the multiple of an overestimate", over.to_string(), "give a number above 0");
-    }
+    check_objective(options.objective)?;
     if let Some(share) = options.hold_out_top.filter(|q| !(*q > 0.0 && *q < 1.0)) {
         return bad("--hold-out-top", share.to_string(), "give a share between 0 and 1");
     }

@@ -107,6 +107,25 @@ pub enum FitError {
     /// Rates or losses of a curve that no law can use, by curve and step.
     #[error("{}; hint: a rate is a number not below 0, a loss a number above 0, and both have a step", .0.join("; "))]
     BadCurves(Vec<String>),
+    /// No loss lies after a fall of its curve's rate.
+    #[error(
+        "no curve has a loss after a fall of its rate, so what a fall gains is unknown; hint: add a curve \
+         that cools down"
+    )]
+    NoFalls,
+    /// More losses of curves than are held at once.
+    #[error(
+        "{found} losses of curves are more than {most}; hint: keep some of each, as --every 10 does"
+    )]
+    TooManyLosses {
+        /// How many.
+        found: usize,
+        /// How many at most.
+        most: usize,
+    },
+    /// A schedule that a law of curves says nothing of.
+    #[error("{0}; hint: forecast schedules like those that were fitted, after their warm-up")]
+    NoForecast(String),
     /// Bins of confidence that no predictions give.
     #[error("calibration: {0}; hint: bins hold a count, those right, and a mean confidence")]
     Calibration(String),

@@ -51,11 +51,6 @@ impl Falls {
         }
         Self { of_point, rate, area }
     }
-
-    /// Whether any rate changes after its warm-up, without which B, C, beta and gamma mean nothing.
-    pub(crate) fn any(&self) -> bool {
-        self.of_point.iter().any(|falls| !falls.is_empty())
-    }
 }
 
 /// The falls that a point at `step` (rates of steps 1..=step) sees, merged to [`GROUPS`].

@@ -86,8 +86,10 @@ struct Document<'a> {
 /// The fit of one model's curves.
 #[derive(Debug, Serialize)]
 pub(crate) struct Fitted {
-    /// Which model, where there are several.
+    /// Which model of a sweep.
     pub(crate) model: Option<String>,
+    /// Which loss of a sweep.
+    pub(crate) metric: Option<&'static str>,
     pub(crate) law: &'static str,
     #[serde(skip)]
     pub(crate) formula: &'static str,
@@ -101,6 +103,8 @@ pub(crate) struct Fitted {
     pub(crate) n_warmup: usize,
     pub(crate) curves: Vec<Told>,
     pub(crate) forecasts: Vec<Forecast>,
+    /// Curves and schedules that the law gives no loss for, each with the reason.
+    pub(crate) problems: Vec<String>,
     pub(crate) warnings: Vec<Warning>,
 }
 
@@ -117,6 +121,10 @@ pub(crate) struct Minimised {
 pub(crate) struct Forecast {
     pub(crate) steps: u64,
     pub(crate) loss: f64,
+    /// The run whose schedule and peak rate it has.
+    pub(crate) like: String,
+    /// That rate.
+    pub(crate) peak_rate: f64,
 }
 
 fn by_name<S: Serializer>(params: &[(&'static str, f64)], to: S) -> Result<S::Ok, S::Error> {
@@ -130,22 +138,27 @@ fn by_name<S: Serializer>(params: &[(&'static str, f64)], to: S) -> Result<S::Ok
 pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
     let objective = Objective::from_name(&args.objective, args.delta)
         .map_err(|message| Failure::message(Exit::Usage, message))?;
+    if args.lambda.is_some() && args.law != CurveLaw::Annealing {
+        let message = "--lambda is a constant of the annealing law; hint: --law annealing";
+        return Err(Failure::message(Exit::Usage, message));
+    }
     let options = CurveOptions { law: args.law, objective, lambda: args.lambda };
     let families = families(args, console)?;
-    let mut fits = Vec::new();
-    let mut refusal = None;
+    let (mut fits, mut refused) = (Vec::new(), Vec::new());
     for family in &families {
         match fit(family, &options, &args.steps) {
             Ok(fitted) => fits.push(fitted),
-            Err(failure) => {
-                let model = family.model.as_deref().unwrap_or("the curves");
-                console.say(format_args!("no fit of {model}: {failure}"))?;
-                refusal = Some(failure);
-            }
+            Err(failure) => refused.push((family, failure)),
         }
     }
-    if let (true, Some(failure)) = (fits.is_empty(), refusal) {
+    if fits.is_empty()
+        && let Some((_, failure)) = refused.pop()
+    {
         return Err(failure);
+    }
+    for (family, failure) in refused {
+        let model = family.model.as_deref().unwrap_or("the curves");
+        console.say(format_args!("no fit of {model}: {failure}"))?;
     }
     match console.format {
         Format::Json => console.json(&Document { schema: "sweep.curves/1", fits: &fits })?,
@@ -153,6 +166,9 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
             for fitted in &fits {
                 output::curves::print(fitted, console.out)?;
                 console.out.flush()?;
+                for problem in &fitted.problems {
+                    console.say(problem)?;
+                }
                 for warning in &fitted.warnings {
                     console.say(format_args!("warning[{}]: {}", warning.code, warning.message))?;
                 }
@@ -170,16 +186,31 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
 /// The curves by model, those to be predicted marked; says which runs are not used.
 fn families(args: &Args, console: &mut Console<'_>) -> Result<Vec<Family>, Failure> {
     let mut families = if let Some(input) = &args.input {
-        vec![table::read(input, &args.maps, &args.filters)?]
+        let read = table::read(input, &args.maps, &args.filters)?;
+        if read.filled > 0 {
+            console.say(format_args!(
+                "{} of {} steps have no row; their rates lie on the line between their neighbours",
+                read.filled, read.steps
+            ))?;
+        }
+        vec![read.family]
     } else {
         let name = args.sweep.as_deref().unwrap_or("last");
         let metric = if args.validation { Metric::ValidationLoss } else { Metric::TrainLoss };
         let results = args.stored.results(name, &[metric])?;
-        for run in results.runs.iter().filter(|run| !family::is_whole(run)) {
-            console.say(format_args!("run {} is left out: it has not finished", run.label()))?;
+        let open = results.runs.iter().filter(|run| !family::is_whole(run)).count();
+        if open > 0 {
+            console.say(format_args!(
+                "{open} of {} runs are left out: they did not finish",
+                results.runs.len()
+            ))?;
         }
         family::of_sweep(&results, metric)
     };
+    if families.is_empty() {
+        let message = "no run has finished; hint: `sweep status` says where they stand";
+        return Err(Failure::message(Exit::FitRefused, message));
+    }
     for family in &mut families {
         family.thin(usize::try_from(args.every).unwrap_or(usize::MAX));
     }
@@ -200,13 +231,18 @@ fn families(args: &Args, console: &mut Console<'_>) -> Result<Vec<Family>, Failu
 fn fit(family: &Family, options: &CurveOptions, steps: &[u64]) -> Result<Fitted, Failure> {
     let curves = family.fitted();
     let found: CurveFit = fit_curves(&curves, options).map_err(refused)?;
-    let forecasts = steps.iter().map(|&steps| {
-        let end = usize::try_from(steps).expect("below ten million");
-        let losses = found.predict(&family.rates(steps), &[end]).map_err(refused)?;
-        Ok(Forecast { steps, loss: losses[0] })
-    });
+    let mut problems = Vec::new();
+    let curves = family.told(&found, &mut problems);
+    let mut forecasts = Vec::new();
+    for &steps in steps {
+        match family.forecast(&found, steps) {
+            Ok(forecast) => forecasts.extend(forecast),
+            Err(error) => problems.push(format!("no forecast of {steps} steps: {error}")),
+        }
+    }
     Ok(Fitted {
         model: family.model.clone(),
+        metric: family.metric.map(Metric::name),
         law: found.law.name(),
         formula: found.law.formula(),
         objective: Minimised {
@@ -217,8 +253,9 @@ fn fit(family: &Family, options: &CurveOptions, steps: &[u64]) -> Result<Fitted,
         params: found.params.iter().map(|p| (p.name, p.estimate.value)).collect(),
         n_points: found.points.len(),
         n_warmup: found.n_warmup,
-        curves: family.told(&found)?,
-        forecasts: forecasts.collect::<Result<_, Failure>>()?,
+        curves,
+        forecasts,
+        problems,
         warnings: found.warnings,
     })
 }

@@ -110,9 +110,16 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
         Some(input) => vec![of_table(args, input)?],
         None => of_sweep(args)?,
     };
-    let mut metrics = Vec::new();
+    let (mut metrics, mut skipped) = (Vec::new(), Vec::new());
     for one in &scores {
-        metrics.extend(one.told()?);
+        metrics.extend(one.told(&mut skipped)?);
+    }
+    if metrics.is_empty() {
+        let message = format!("{}; hint: more finished runs, of more sizes", skipped.join("; "));
+        return Err(Failure::message(Exit::FitRefused, message));
+    }
+    for reason in skipped {
+        console.say(format_args!("left out: {reason}"))?;
     }
     match console.format {
         Format::Json => {

@@ -35,6 +35,7 @@ pub(crate) struct Args {
     /// Copy the whole SQLite store into a new file instead, also while a coordinator writes it
     #[cfg(feature = "store")]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["points", "output", "tensorboard"])]
+    #[cfg_attr(feature = "local", arg(conflicts_with = "db"))]
     backup: Option<PathBuf>,
     #[cfg(feature = "store")]
     #[command(flatten)]

@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Pixels of a `.png` for each of the figure's own, which is 860 wide
-    #[arg(long, default_value_t = 2.0, value_name = "FACTOR")]
+    #[arg(long, default_value_t = 2.0, value_name = "FACTOR", value_parser = scale)]
     scale: f32,
     /// Width in characters
     #[arg(long, default_value_t = 100)]
@@ -41,6 +41,11 @@ pub(crate) struct Args {
     rows: usize,
     #[command(flatten)]
     stored: StoredArgs,
+}
+
+fn scale(text: &str) -> Result<f32, String> {
+    let factor = text.parse().ok().filter(|factor: &f32| factor.is_finite() && *factor > 0.0);
+    factor.ok_or_else(|| "hint: a number above 0, such as 2".to_owned())
 }
 
 /// What a figure is made of: scores of tasks are many, and most figures show none.
@@ -77,8 +82,13 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
             to_file(path, |out| out.write_all(drawn.as_bytes()))?;
         }
         Some(path) if path.extension().is_some_and(|ending| ending == "png") => {
-            let drawn = raster::render(&figure, args.scale)
-                .map_err(|error| Failure::new(Exit::Usage, error))?;
+            let drawn = raster::render(&figure, args.scale).map_err(|error| {
+                let exit = match error {
+                    raster::RasterError::TooLarge { .. } => Exit::Usage,
+                    raster::RasterError::Draw(_) => Exit::Failed,
+                };
+                Failure::new(exit, error)
+            })?;
             to_file(path, |out| out.write_all(&drawn))?;
         }
         Some(path) => {

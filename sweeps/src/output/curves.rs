@@ -14,9 +14,10 @@ use crate::cmd::curves::Fitted;
 pub(crate) fn print(fitted: &Fitted, out: &mut dyn Write) -> io::Result<()> {
     let model = fitted.model.as_ref().map_or_else(String::new, |model| format!("{model}: "));
     writeln!(out, "{model}{}  {}", fitted.law, fitted.formula)?;
+    let metric = fitted.metric.map_or_else(|| "as given".to_owned(), |name| format!("of {name}"));
     writeln!(
         out,
-        "{} losses, {} of the warm-up left out; sum of {} is {:.10e}; rates are per step, losses in nats",
+        "{} losses {metric}, {} of the warm-up left out; sum of {} is {:.10e}; rates are per step",
         fitted.n_points, fitted.n_warmup, fitted.objective.name, fitted.objective.value
     )?;
     let mut rows = table(&["", "value"], &[0]);
@@ -39,16 +40,21 @@ pub(crate) fn print(fitted: &Fitted, out: &mut dyn Write) -> io::Result<()> {
             percent(curve.mean_abs_rel_error),
             percent(curve.max_abs_rel_error),
             curve.last_loss.map_or_else(|| "-".to_owned(), |loss| format!("{loss:.5}")),
-            format!("{:.5}", curve.last_predicted),
+            curve.last_predicted.map_or_else(|| "-".to_owned(), |loss| format!("{loss:.5}")),
         ]);
     }
     writeln!(out, "\n{}", lines(&rows))?;
     if !fitted.forecasts.is_empty() {
-        let mut rows = table(&["steps", "forecast loss"], &[]);
+        let mut rows = table(&["steps", "forecast loss", "peak rate", "schedule of"], &[3]);
         for forecast in &fitted.forecasts {
             #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
             let steps = si(forecast.steps as f64);
-            rows.add_row([steps, format!("{:.5}", forecast.loss)]);
+            rows.add_row([
+                steps,
+                format!("{:.5}", forecast.loss),
+                number(forecast.peak_rate),
+                forecast.like.clone(),
+            ]);
         }
         writeln!(out, "\n{}", lines(&rows))?;
     }

@@ -87,6 +87,17 @@ fn a_log_probability_may_be_smooth_or_jump_itself() {
     }
 }
 
+#[test]
+fn a_fall_is_told_as_one_and_a_valley_is_no_jump() {
+    let fall = simulated(|t| 0.8 - 0.6 * logistic(40.0 * (t - 0.6)), 1);
+    let found = assess(Axis::Compute, &fall, Scale::default()).unwrap();
+    assert!(matches!(found.why, Why::Jump { rises: false, .. }), "{:?}", found.why);
+    assert!(found.sentence("accuracy").contains("then it falls"));
+    let valley = simulated(|t| 0.2 + 1.3 * (t - 0.5).powi(2), 1);
+    let found = assess(Axis::Compute, &valley, Scale::default()).unwrap();
+    assert_ne!(found.verdict, Verdict::Emergent, "{:?} {:?}", found.why, found.forms);
+}
+
 /// Scores that a line describes as badly as a step are no evidence of smoothness.
 #[test]
 fn scatter_that_both_describe_cannot_tell() {

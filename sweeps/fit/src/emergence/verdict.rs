@@ -22,7 +22,7 @@ use crate::statistics::{count, deviation};
 pub enum Verdict {
     /// Near a constant, then a sharp rise at a place that is known.
     Emergent,
-    /// A line or a power law says as much, or the bend takes the whole range.
+    /// A line or a power law says more, or the bend takes most of the range.
     Smooth,
     /// Too few scores, too much noise, or evidence for both.
     CannotTell,
@@ -81,6 +81,8 @@ pub enum Why {
         /// Its width as a share of the range.
         width: f64,
     },
+    /// The best curve turns back: it leaves what lies between its two ends.
+    TurnsBack,
     /// All four conditions hold.
     Jump {
         /// The gain in AICc.
@@ -89,6 +91,8 @@ pub enum Why {
         share: f64,
         /// Scores that stand still before it.
         flat: usize,
+        /// Whether the scores rise; they may as well fall.
+        rises: bool,
     },
 }
 
@@ -132,7 +136,10 @@ pub(super) fn judge(
     if gain <= -AS_GOOD {
         return (Verdict::Smooth, Why::NoBend { gain });
     }
-    let (from, to) = rise(sharp);
+    let Rise { from, to, upward, turns_back } = rise(sharp);
+    if turns_back {
+        return (Verdict::CannotTell, Why::TurnsBack);
+    }
     let share = 0.5 * (to - from);
     if share > SHARP {
         return (Verdict::Smooth, Why::SlowRise { share });
@@ -149,7 +156,7 @@ pub(super) fn judge(
     if let Some(knee) = open {
         return (Verdict::CannotTell, Why::KneeOpen { width: knee.width });
     }
-    (Verdict::Emergent, Why::Jump { gain, share, flat })
+    (Verdict::Emergent, Why::Jump { gain, share, flat, rises: upward })
 }
 
 /// Whether scores scatter no more than their own noise makes them: their variance against that of
@@ -160,8 +167,19 @@ fn within(y: &[f64], half_width: f64) -> bool {
     deviation(y).powi(2) <= allowed * sigma * sigma
 }
 
-/// Where a curve has done 10 and 90 % of its change over the observed range.
-fn rise(form: &FittedForm) -> (f64, f64) {
+/// How a curve goes from its first value over the observed range to its last.
+struct Rise {
+    /// Where 10 % of it are done.
+    from: f64,
+    /// Where 90 % are.
+    to: f64,
+    /// Whether the last value is above the first.
+    upward: bool,
+    /// Whether it goes beyond either by more than a tenth on the way.
+    turns_back: bool,
+}
+
+fn rise(form: &FittedForm) -> Rise {
     const STEPS: u32 = 400;
     let places = (0..=STEPS).map(|i| -1.0 + 2.0 * f64::from(i) / f64::from(STEPS));
     let values: Vec<(f64, f64)> = places.map(|u| (u, form.value(u))).collect();
@@ -171,7 +189,13 @@ fn rise(form: &FittedForm) -> (f64, f64) {
         let at = values.iter().find(|(_, value)| done(*value) >= share);
         at.map_or(1.0, |(u, _)| *u)
     };
-    (first(0.1), first(0.9))
+    let beyond = |(_, value): &(f64, f64)| !(-0.1..=1.1).contains(&done(*value));
+    Rise {
+        from: first(0.1),
+        to: first(0.9),
+        upward: end >= start,
+        turns_back: values.iter().any(beyond),
+    }
 }
 
 impl Emergence {
@@ -202,7 +226,7 @@ impl Emergence {
                 format!("a bend is better by {gain:.1} in AICc only; more scales would tell")
             }
             Why::SlowRise { share } => {
-                format!("it bends, but rises over {:.0} % of the range", 100.0 * share)
+                format!("it bends, but over {:.0} % of the range", 100.0 * share)
             }
             Why::NothingBefore { flat } => format!(
                 "a bend is preferred, but {flat} scores lie before it; smaller scales would tell"
@@ -211,9 +235,11 @@ impl Emergence {
                 "a bend is preferred, but its place is open over {:.0} % of the range",
                 100.0 * width
             ),
-            Why::Jump { gain, share, flat } => format!(
-                "{flat} scores stand still, then it rises within {:.0} % of the range (gain in AICc \
+            Why::TurnsBack => "the scores go one way and then back".to_owned(),
+            Why::Jump { gain, share, flat, rises } => format!(
+                "{flat} scores stand still, then it {} within {:.0} % of the range (gain in AICc \
                  {gain:.1})",
+                if rises { "rises" } else { "falls" },
                 100.0 * share
             ),
         };

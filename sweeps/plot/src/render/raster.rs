@@ -28,7 +28,7 @@ pub enum RasterError {
         height: f32,
     },
     /// The drawing did not read or write.
-    #[error("cannot draw the figure: {0}")]
+    #[error("cannot draw the figure: {0}; hint: write it as .svg")]
     Draw(String),
 }
 

@@ -1,7 +1,7 @@
 //! The curves of one model: what a law of curves can be fitted to at once.
 
 use serde::Serialize;
-use sweep_fit::{Curve, CurveFit};
+use sweep_fit::{Curve, CurveFit, FitError};
 use sweep_spec::{
     attempt::RunState,
     metric::Metric,
@@ -10,20 +10,19 @@ use sweep_spec::{
     units::si,
 };
 
-use crate::{
-    analysis::refused,
-    exit::Failure,
-    results::{RunResult, SweepResults},
-};
+use super::Forecast;
+use crate::results::{RunResult, SweepResults};
 
 /// Curves of one model, data and batch.
 #[derive(Debug, Default)]
 pub(crate) struct Family {
-    /// In words, where there may be several.
+    /// In words, for one of a sweep.
     pub(crate) model: Option<String>,
+    /// What the losses of a sweep are.
+    pub(crate) metric: Option<Metric>,
     members: Vec<Member>,
-    /// Peak rate and schedule of its longest run; absent for a table.
-    longest: Option<RunConfig>,
+    /// Its longest run that is no trunk, the first of several; absent for a table.
+    longest: Option<(String, RunConfig)>,
 }
 
 /// A curve and what it is for.
@@ -51,8 +50,8 @@ pub(crate) struct Told {
     pub(crate) last_step: usize,
     /// Measured there.
     pub(crate) last_loss: Option<f64>,
-    /// By the law.
-    pub(crate) last_predicted: f64,
+    /// By the law; absent where it gives none.
+    pub(crate) last_predicted: Option<f64>,
 }
 
 /// Whether the curve of a run goes to its end.
@@ -71,8 +70,10 @@ pub(crate) fn of_sweep(results: &SweepResults, metric: Metric) -> Vec<Family> {
             let parameters = run.parameters().under(results.fit_plan().parameters);
             #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
             let size = si(parameters as f64);
-            let words = format!("N {size}, batch {}", config.batch);
-            families.push((key, Family { model: Some(words), ..Family::default() }));
+            // Models may differ in what no word here says: the first run tells them apart.
+            let words = format!("N {size}, batch {}, from run {}", config.batch, run.label());
+            let family = Family { model: Some(words), metric: Some(metric), ..Family::default() };
+            families.push((key, family));
             families.len() - 1
         });
         let family = &mut families[place].1;
@@ -86,11 +87,10 @@ pub(crate) fn of_sweep(results: &SweepResults, metric: Metric) -> Vec<Family> {
                 .collect(),
         };
         family.members.push(Member { curve, predicted: false });
-        if family.longest.as_ref().is_none_or(|longest| {
-            // A trunk never cools down, so a forecast by its schedule is of no use.
-            longest.is_trunk() || longest.steps < config.steps && !config.is_trunk()
-        }) {
-            family.longest = Some(config.clone());
+        // A trunk never cools down, so a forecast by its schedule is of no use.
+        let longer = |known: &(String, RunConfig)| known.1.steps < config.steps;
+        if !config.is_trunk() && family.longest.as_ref().is_none_or(longer) {
+            family.longest = Some((run.label(), config.clone()));
         }
     }
     families.into_iter().map(|(_, family)| family).collect()
@@ -169,31 +169,42 @@ impl Family {
             .collect()
     }
 
-    /// The rates of a run of so many steps; none for a table.
-    pub(crate) fn rates(&self, steps: u64) -> Vec<f64> {
-        self.longest.as_ref().map_or_else(Vec::new, |config| rates(config, steps))
-    }
-
-    /// Every curve beside what the law makes of it.
+    /// The loss at the end of a run of so many steps, with the schedule of the longest; nothing for a
+    /// table, or trunks alone.
     ///
     /// # Errors
-    /// Exit code 5 where the law gives no loss for one.
-    pub(crate) fn told(&self, fit: &CurveFit) -> Result<Vec<Told>, Failure> {
-        self.members.iter().filter_map(|member| told(member, fit).transpose()).collect()
+    /// [`FitError`] where the law gives none.
+    pub(crate) fn forecast(
+        &self,
+        fit: &CurveFit,
+        steps: u64,
+    ) -> Result<Option<Forecast>, FitError> {
+        let Some((like, config)) = &self.longest else { return Ok(None) };
+        let rates = rates(config, steps);
+        let losses = fit.predict(&rates, &[rates.len()])?;
+        let peak_rate = config.optimizer.learning_rate;
+        Ok(Some(Forecast { steps, loss: losses[0], like: like.clone(), peak_rate }))
+    }
+
+    /// Every curve beside what the law makes of it, and why it makes nothing of some.
+    pub(crate) fn told(&self, fit: &CurveFit, problems: &mut Vec<String>) -> Vec<Told> {
+        self.members.iter().map(|member| told(member, fit, problems)).collect()
     }
 }
 
-/// A curve beside what the law makes of it; nothing where its rate never falls behind a peak.
-fn told(member: &Member, fit: &CurveFit) -> Result<Option<Told>, Failure> {
+/// A curve beside what the law makes of it.
+fn told(member: &Member, fit: &CurveFit, problems: &mut Vec<String>) -> Told {
     let Curve { name, rates, losses } = &member.curve;
     let peak = (0..rates.len()).fold(0, |best, i| if rates[i] > rates[best] { i } else { best });
     let known: Vec<(usize, f64)> = losses.iter().copied().filter(|(s, _)| *s > peak).collect();
     let steps: Vec<usize> = match known.as_slice() {
-        [] if rates.len() > peak => vec![rates.len()],
-        [] => return Ok(None),
+        [] => vec![rates.len()],
         known => known.iter().map(|(step, _)| *step).collect(),
     };
-    let predicted = fit.predict(rates, &steps).map_err(refused)?;
+    let predicted = fit.predict(rates, &steps).unwrap_or_else(|error| {
+        problems.push(format!("curve {name}: {error}"));
+        Vec::new()
+    });
     let errors: Vec<f64> = known
         .iter()
         .zip(&predicted)
@@ -201,7 +212,7 @@ fn told(member: &Member, fit: &CurveFit) -> Result<Option<Told>, Failure> {
         .collect();
     #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
     let mean = (!errors.is_empty()).then(|| errors.iter().sum::<f64>() / errors.len() as f64);
-    Ok(Some(Told {
+    Told {
         name: name.clone(),
         predicted: member.predicted,
         steps: rates.len(),
@@ -210,6 +221,6 @@ fn told(member: &Member, fit: &CurveFit) -> Result<Option<Told>, Failure> {
         max_abs_rel_error: errors.iter().copied().reduce(f64::max),
         last_step: steps[steps.len() - 1],
         last_loss: known.last().map(|(_, loss)| *loss),
-        last_predicted: predicted[predicted.len() - 1],
-    }))
+        last_predicted: predicted.last().copied(),
+    }
 }

@@ -1,7 +1,7 @@
 //! Curves from a table: a row for each step that is known, with its rate and, where it was measured,
 //! its loss.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use sweep_fit::Curve;
 
@@ -21,35 +21,64 @@ struct Row {
     loss: Option<f64>,
 }
 
+/// What a table gave.
+pub(super) struct Table {
+    pub(super) family: Family,
+    /// Steps of all curves.
+    pub(super) steps: usize,
+    /// Those without a row.
+    pub(super) filled: usize,
+}
+
 /// Reads the curves of a table; the rate of a step between two rows lies on the line between them,
 /// and before the first it is the first one's.
 ///
 /// # Errors
 /// Exit code 2 for usage, 5 for the data.
-pub(super) fn read(path: &Path, maps: &[String], filters: &[Filter]) -> Result<Family, Failure> {
+pub(super) fn read(path: &Path, maps: &[String], filters: &[Filter]) -> Result<Table, Failure> {
     let [step, rate, loss, curve] = columns(maps)?;
-    let mapping = Mapping::beside(&[format!("group={curve}")], vec![step, rate, loss])
+    let read = Mapping::beside(&[format!("group={curve}")], vec![step, rate, loss])
         .and_then(|mapping| source::read(path, &mapping, filters))
         .map_err(|error| Failure::new(error.exit(), error))?;
-    let mut curves: Vec<(String, Vec<Row>)> = Vec::new();
-    let mut bad = Vec::new();
-    for (row, cells) in mapping.observations.iter().zip(&mapping.extras) {
-        let line = row.line.unwrap_or_default();
+    let parquet = path.extension().is_some_and(|end| end == "parquet" || end == "pq");
+    let unit = if parquet { "row" } else { "line" };
+    let (mut curves, mut bad) = (Vec::<(String, Vec<Row>)>::new(), Vec::new());
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for (row, cells) in read.observations.iter().zip(&read.extras) {
         let name = row.group.clone().unwrap_or_default();
         match parse(cells) {
-            Err(problem) => bad.push(format!("line {line}: {problem}")),
-            Ok(row) => match curves.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, rows)) => rows.push(row),
-                None => curves.push((name, vec![row])),
-            },
+            Err(problem) => {
+                bad.push(format!("{unit} {}: {problem}", row.line.unwrap_or_default()));
+            }
+            Ok(row) => {
+                let place = *places.entry(name.clone()).or_insert(curves.len());
+                if place == curves.len() {
+                    curves.push((name, Vec::new()));
+                }
+                curves[place].1.push(row);
+            }
         }
     }
+    let last = |rows: &[Row]| rows.iter().map(|row| row.step).max().unwrap_or(0);
+    let steps = curves.iter().fold(0_usize, |sum, (_, rows)| sum.saturating_add(last(rows)));
+    if steps as u64 > super::MAX_STEPS {
+        let message = format!(
+            "{}: {} curves of {steps} steps together are more than {}; hint: choose some with --where, or \
+             is the column of the curve another?",
+            path.display(),
+            curves.len(),
+            super::MAX_STEPS
+        );
+        return Err(Failure::message(Exit::FitRefused, message));
+    }
+    let rows: usize = curves.iter().map(|(_, rows)| rows.len()).sum();
     let made: Vec<Curve> = curves
         .into_iter()
         .filter_map(|(name, rows)| joined(name, rows).map_err(|problem| bad.push(problem)).ok())
         .collect();
     if bad.is_empty() {
-        return Ok(Family::of_table(made));
+        let filled = steps.saturating_sub(rows);
+        return Ok(Table { family: Family::of_table(made), steps, filled });
     }
     let more = bad.len().saturating_sub(NAMED);
     let more = if more == 0 { String::new() } else { format!("; and {more} more") };
@@ -70,6 +99,7 @@ const NAMED: usize = 20;
 /// The column of each role.
 fn columns(maps: &[String]) -> Result<[String; 4], Failure> {
     let mut columns = ROLES.map(str::to_owned);
+    let mut given = [false; ROLES.len()];
     for map in maps {
         let role = map.split_once('=').and_then(|(name, column)| {
             Some((ROLES.iter().position(|role| *role == name)?, column))
@@ -81,6 +111,11 @@ fn columns(maps: &[String]) -> Result<[String; 4], Failure> {
             );
             return Err(Failure::message(Exit::Usage, message));
         };
+        if std::mem::replace(&mut given[role], true) {
+            let message =
+                format!("`--map {map}`: {} is mapped twice; hint: once is enough", ROLES[role]);
+            return Err(Failure::message(Exit::Usage, message));
+        }
         column.clone_into(&mut columns[role]);
     }
     Ok(columns)

@@ -131,8 +131,8 @@ fn what_is_no_curve_is_named_by_its_line() {
         ("a,1,1,x", "line 2: loss is 'x'"),
         (",1,1,2", "line 2: curve is empty"),
         ("a,1,1,2\na,1,1,2", "curve `a` has step 1 twice"),
-        ("a,1,1,2", "hint"),
-        ("a,1,1,\na,2,0.5,", "hint"),
+        ("a,1,1,2", "1 observations"),
+        ("a,9000000,1,2\nb,9000000,1,2", "18000000 steps together"),
     ] {
         let (exit, message) = refusal(&format!("{head}{row}\n"), &[]);
         assert_eq!(exit, Exit::FitRefused, "{message}");
@@ -142,12 +142,39 @@ fn what_is_no_curve_is_named_by_its_line() {
 }
 
 #[test]
+fn a_rate_that_never_falls_and_a_curve_beyond_the_law_are_told() {
+    let head = "curve,step,rate,loss\n";
+    let constant: String =
+        (1..40).map(|s| format!("flat,{s},0.001,{}\n", 3.0 - f64::from(s) * 0.01)).collect();
+    let (exit, message) = refusal(&format!("{head}{constant}"), &[]);
+    assert_eq!(exit, Exit::FitRefused);
+    assert!(message.contains("hint: add a curve that cools down"), "{message}");
+
+    // A rate a thousand times as large leaves the positive losses: the others are told all the same.
+    let wild: String =
+        (1..=200).map(|s| format!("wild,{s},{},\n", if s < 100 { 9.0 } else { 0.1 })).collect();
+    let text = format!("{head}{}{wild}", rows("cooldown", cooldown));
+    let (out, result) = call(&text, Format::Json, &[]);
+    result.unwrap();
+    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let fit = &document["fits"][0];
+    assert!(fit["problems"][0].as_str().unwrap().starts_with("curve wild: "), "{fit}");
+    assert!(fit["curves"][0]["mean_abs_rel_error"].is_number(), "{fit}");
+    assert!(fit["curves"][1]["last_predicted"].is_null(), "{fit}");
+}
+
+#[test]
 fn unknown_roles_columns_and_curves_are_refused_with_those_that_exist() {
     let text = format!("curve,step,rate,loss\n{}", rows("cooldown", cooldown));
     for (more, expected) in [
         (["--map", "lr=rate"], "roles are step, rate, loss, curve"),
         (["--map", "rate=lr"], "the columns are curve, step, rate, loss"),
         (["--objective", "best"], "huber-log"),
+        (["--delta", "nan"], "--delta"),
+        (["--delta=-1", "--every=1"], "--delta"),
+        (["--delta", "0"], "--delta"),
+        (["--law=multi-power", "--lambda=0.9"], "--law annealing"),
+        (["--map=rate=rate", "--map=rate=rate"], "mapped twice"),
     ] {
         let (exit, message) = refusal(&text, &more);
         assert_eq!(exit, Exit::Usage, "{message}");

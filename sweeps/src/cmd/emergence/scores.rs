@@ -29,6 +29,8 @@ pub(super) struct Scores<'a> {
     length: Option<f64>,
     items: Option<u64>,
     chance: Option<f64>,
+    /// Whether every axis was asked for, so that one without a verdict is a refusal.
+    strict: bool,
 }
 
 impl<'a> Scores<'a> {
@@ -44,6 +46,7 @@ impl<'a> Scores<'a> {
             length: args.length,
             items: args.items,
             chance: args.chance,
+            strict: true,
         }
     }
 
@@ -84,6 +87,7 @@ impl<'a> Scores<'a> {
                     length: asked.map(|(_, tokens)| tokens),
                     items: asked.map(|(items, _)| items),
                     chance: task.chance,
+                    strict: false,
                 }
             })
             .collect()
@@ -94,13 +98,22 @@ impl<'a> Scores<'a> {
         self.observations.len()
     }
 
-    /// Every metric on every axis that is known.
+    /// Every metric on every axis that is known. What a sweep has too little for is left out and told
+    /// in `skipped`: its axes were not asked for one by one.
     ///
     /// # Errors
     /// Exit code 2 where no axis is, 5 for the data.
-    pub(super) fn told(&self) -> Result<Vec<MetricTold>, Failure> {
+    pub(super) fn told(&self, skipped: &mut Vec<String>) -> Result<Vec<MetricTold>, Failure> {
+        if self.observations.is_empty() && !self.strict {
+            skipped.push(format!("{}: no finished run has scores", self.metrics.join(", ")));
+            return Ok(Vec::new());
+        }
         let axes = self.axes()?;
-        (0..self.metrics.len()).map(|column| self.metric(column, &axes)).collect()
+        let mut told = Vec::new();
+        for column in 0..self.metrics.len() {
+            told.extend(self.metric(column, &axes, skipped)?);
+        }
+        Ok(told)
     }
 
     /// The axes that are mapped.
@@ -141,23 +154,38 @@ impl<'a> Scores<'a> {
             .collect()
     }
 
-    fn metric(&self, column: usize, axes: &[Axis]) -> Result<MetricTold, Failure> {
+    fn metric(
+        &self,
+        column: usize,
+        axes: &[Axis],
+        skipped: &mut Vec<String>,
+    ) -> Result<Option<MetricTold>, Failure> {
         let name = &self.metrics[column];
         let scale = Scale { chance: self.chance };
         let mut told = Vec::new();
         for &axis in axes {
             let points = self.scored(column, axis, self.items);
-            let found = assess(axis, &points, scale).map_err(refused)?;
+            let found = match assess(axis, &points, scale) {
+                Ok(found) => found,
+                Err(error) if self.strict => return Err(refused(error)),
+                Err(error) => {
+                    skipped.push(format!("{name} against {}: {error}", axis.name()));
+                    continue;
+                }
+            };
             let contrast = self.contrast((name, found.verdict), axis)?;
             told.push(Assessed { sentence: found.sentence(name), contrast, found });
         }
-        Ok(MetricTold {
+        if told.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(MetricTold {
             metric: name.clone(),
             size_beyond_loss_p: self.size_beyond_loss(column, &told),
             by_length: self.by_length(column),
             forecast: self.forecast(column)?,
             axes: told,
-        })
+        }))
     }
 
     fn soft_column(&self) -> Option<usize> {
