@@ -19,8 +19,7 @@ use crate::{authority::Authority, error::CoordinatorError, reach::Reach, role::R
 const TOKEN_BYTES: usize = 32;
 
 /// The access file of a role in a state folder.
-#[must_use]
-pub fn access_path(state: &Path, role: Role) -> PathBuf {
+pub(crate) fn access_path(state: &Path, role: Role) -> PathBuf {
     state.join(role.file())
 }
 
@@ -31,6 +30,10 @@ pub(crate) struct Accesses(Vec<(Role, Access)>);
 impl Accesses {
     /// Writes one for each role; tokens of an earlier start are kept.
     pub(crate) fn make(state: &Path, reach: &Reach) -> Result<Self, CoordinatorError> {
+        fs::create_dir_all(state).map_err(|source| {
+            let path = access_path(state, Role::Operator);
+            CoordinatorError::State { path, source }
+        })?;
         let made = Role::ALL.map(|role| Ok((role, make_access(&access_path(state, role), reach)?)));
         let made: Vec<(Role, Access)> =
             made.into_iter().collect::<Result<_, CoordinatorError>>()?;
@@ -58,9 +61,6 @@ impl Accesses {
 
 fn make_access(path: &Path, reach: &Reach) -> Result<Access, CoordinatorError> {
     let failed = |source| CoordinatorError::State { path: path.to_owned(), source };
-    if let Some(state) = path.parent() {
-        fs::create_dir_all(state).map_err(failed)?;
-    }
     let token = match Access::read(path) {
         Ok(earlier) if is_token(&earlier.token) => earlier.token,
         _ => new_token()?,

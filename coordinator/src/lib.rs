@@ -23,9 +23,7 @@ mod serve;
 pub mod simulation;
 
 pub use args::{CoordinatorArgs, main};
-pub use auth::access_path;
 pub use authority::AuthorityError;
 pub use config::Config;
 pub use error::CoordinatorError;
-pub use role::Role;
 pub use serve::{Coordinator, bind, run};

@@ -6,7 +6,7 @@ use sweep_proto::access::ACCESS_FILE;
 
 /// A role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Role {
+pub(crate) enum Role {
     /// Everything: submit, change, look, train
     Operator,
     /// Train: join, take runs, send what was measured

@@ -9,6 +9,7 @@ use sweep_plot::input::{CalibrationInput, TaskInput, TaskScore as Score};
 use sweep_spec::{
     attempt::RunState,
     metric::{BINS, Metric, TaskMetric, TaskScore},
+    task::Task,
     units::si,
 };
 
@@ -46,15 +47,21 @@ fn finished(results: &SweepResults) -> impl Iterator<Item = &RunResult> {
     results.runs.iter().filter(|run| run.state == RunState::Finished)
 }
 
+/// Each task of a sweep with the scores of its finished runs.
+pub(crate) fn scored(
+    results: &SweepResults,
+) -> impl Iterator<Item = (&Task, Vec<(&RunResult, Score)>)> {
+    (1_u8..).zip(&results.recipe.evaluation.tasks).map(|(place, task)| {
+        let scores = finished(results)
+            .filter_map(|run| Some((run, score(&Last { results, run, task: place })?)));
+        (task, scores.collect())
+    })
+}
+
 /// The tasks of a sweep with the scores of its runs and what they say.
 pub(crate) fn tasks(results: &SweepResults) -> Vec<TaskInput> {
-    let tasks = &results.recipe.evaluation.tasks;
-    (1_u8..)
-        .zip(tasks)
-        .map(|(place, task)| {
-            let scored: Vec<(&RunResult, Score)> = finished(results)
-                .filter_map(|run| Some((run, score(&Last { results, run, task: place })?)))
-                .collect();
+    scored(results)
+        .map(|(task, scored)| {
             let chance = task.suite.chance();
             TaskInput {
                 name: task.name.clone(),

@@ -87,6 +87,20 @@ pub struct Curve {
     pub losses: Vec<(usize, f64)>,
 }
 
+impl Curve {
+    /// Steps of its warm-up: those before the first largest rate. Losses after as many or fewer steps
+    /// are neither fitted nor forecast.
+    #[must_use]
+    pub fn warmup(&self) -> usize {
+        peak(&self.rates)
+    }
+}
+
+/// Index of the first largest rate.
+fn peak(rates: &[f64]) -> usize {
+    (0..rates.len()).fold(0, |best, step| if rates[step] > rates[best] { step } else { best })
+}
+
 /// What to fit and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CurveOptions {
@@ -435,12 +449,9 @@ impl Summed {
 
     fn new(rates: &[f64]) -> Self {
         let mut sums = vec![0.0];
-        let mut peak = 0;
+        let peak = peak(rates);
         for (i, rate) in rates.iter().enumerate() {
             sums.push(sums[i] + rate);
-            if *rate > rates[peak] {
-                peak = i;
-            }
         }
         let changed = |k: &usize| rates[*k] != rates[k - 1] && rates[*k] > 0.0;
         let first_fall = (peak + 1..rates.len()).find(changed);

@@ -1,6 +1,8 @@
 //! The commands, one file each. A command reads its arguments, calls the crates that know, and
 //! prints; it holds no scheduling and no mathematics.
 
+#[cfg(test)]
+mod called;
 mod completions;
 pub(crate) mod curves;
 #[cfg(feature = "store")]

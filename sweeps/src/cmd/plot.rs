@@ -1,6 +1,7 @@
 //! `sweep plot`: one figure, drawn in the terminal or into a file.
 
 use std::{
+    ffi::OsStr,
     io::{self, IsTerminal as _},
     path::PathBuf,
 };
@@ -73,15 +74,14 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
         json::render(&figure, &mut serde_json::Serializer::pretty(&mut *out))?;
         writeln!(out)
     };
-    match &args.output {
-        Some(path) if path.extension().is_some_and(|ending| ending == "json") => {
-            to_file(path, as_json)?;
-        }
-        Some(path) if path.extension().is_some_and(|ending| ending == "svg") => {
+    let ending = args.output.as_ref().map(|path| (path, path.extension().and_then(OsStr::to_str)));
+    match ending {
+        Some((path, Some("json"))) => to_file(path, as_json)?,
+        Some((path, Some("svg"))) => {
             let drawn = svg::render(&figure, Paint::Standalone);
             to_file(path, |out| out.write_all(drawn.as_bytes()))?;
         }
-        Some(path) if path.extension().is_some_and(|ending| ending == "png") => {
+        Some((path, Some("png"))) => {
             let drawn = raster::render(&figure, args.scale).map_err(|error| {
                 let exit = match error {
                     raster::RasterError::TooLarge { .. } => Exit::Usage,
@@ -91,7 +91,7 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
             })?;
             to_file(path, |out| out.write_all(&drawn))?;
         }
-        Some(path) => {
+        Some((path, _)) => {
             let message = format!(
                 "`{}` names no format; hint: end it in .svg, .png or .json",
                 path.display()

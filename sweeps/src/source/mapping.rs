@@ -209,6 +209,11 @@ impl<'a> Columns<'a> {
         Self { unit, ..self }
     }
 
+    /// What a place in the table is called in messages.
+    pub(super) fn unit(&self) -> &'static str {
+        self.unit
+    }
+
     /// Columns that a role or a filter reads, each once, in the order of the table.
     pub(super) fn needed(&self) -> Vec<usize> {
         let roles = self.roles.iter().map(|(_, column)| *column);

@@ -23,7 +23,7 @@ pub(crate) use self::{
 const MAX_ROWS: usize = sweep_fit::MAX_OBSERVATIONS;
 
 /// Bad rows that are named one by one; a column of text would otherwise name them all.
-const MAX_NAMED: usize = 20;
+pub(crate) const MAX_NAMED: usize = 20;
 
 /// What a table gave.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(crate) struct Read {
     pub(crate) seconds: Vec<f64>,
     /// The columns beside the roles, for each row.
     pub(crate) extras: Vec<Vec<Option<f64>>>,
+    /// What a place in the table is called in messages.
+    pub(crate) unit: &'static str,
     /// What each column was taken for.
     pub(crate) roles: String,
     /// A column that names runs, where no group is mapped.
@@ -125,6 +127,7 @@ impl<'a> Collector<'a> {
             observations: self.observations,
             seconds: self.seconds,
             extras: self.extras,
+            unit: self.columns.unit(),
             roles: self.columns.roles(),
             run_column: self.columns.run_column(),
         })

@@ -195,8 +195,8 @@ impl Family {
 /// A curve beside what the law makes of it.
 fn told(member: &Member, fit: &CurveFit, problems: &mut Vec<String>) -> Told {
     let Curve { name, rates, losses } = &member.curve;
-    let peak = (0..rates.len()).fold(0, |best, i| if rates[i] > rates[best] { i } else { best });
-    let known: Vec<(usize, f64)> = losses.iter().copied().filter(|(s, _)| *s > peak).collect();
+    let warmup = member.curve.warmup();
+    let known: Vec<(usize, f64)> = losses.iter().copied().filter(|(s, _)| *s > warmup).collect();
     let steps: Vec<usize> = match known.as_slice() {
         [] => vec![rates.len()],
         known => known.iter().map(|(step, _)| *step).collect(),

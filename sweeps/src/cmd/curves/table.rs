@@ -8,7 +8,7 @@ use sweep_fit::Curve;
 use super::family::Family;
 use crate::{
     exit::{Exit, Failure},
-    source::{self, Filter, Mapping},
+    source::{self, Filter, MAX_NAMED, Mapping},
 };
 
 /// What a column can mean.
@@ -40,15 +40,13 @@ pub(super) fn read(path: &Path, maps: &[String], filters: &[Filter]) -> Result<T
     let read = Mapping::beside(&[format!("group={curve}")], vec![step, rate, loss])
         .and_then(|mapping| source::read(path, &mapping, filters))
         .map_err(|error| Failure::new(error.exit(), error))?;
-    let parquet = path.extension().is_some_and(|end| end == "parquet" || end == "pq");
-    let unit = if parquet { "row" } else { "line" };
     let (mut curves, mut bad) = (Vec::<(String, Vec<Row>)>::new(), Vec::new());
     let mut places: HashMap<String, usize> = HashMap::new();
     for (row, cells) in read.observations.iter().zip(&read.extras) {
         let name = row.group.clone().unwrap_or_default();
         match parse(cells) {
             Err(problem) => {
-                bad.push(format!("{unit} {}: {problem}", row.line.unwrap_or_default()));
+                bad.push(format!("{} {}: {problem}", read.unit, row.line.unwrap_or_default()));
             }
             Ok(row) => {
                 let place = *places.entry(name.clone()).or_insert(curves.len());
@@ -80,9 +78,9 @@ pub(super) fn read(path: &Path, maps: &[String], filters: &[Filter]) -> Result<T
         let filled = steps.saturating_sub(rows);
         return Ok(Table { family: Family::of_table(made), steps, filled });
     }
-    let more = bad.len().saturating_sub(NAMED);
+    let more = bad.len().saturating_sub(MAX_NAMED);
     let more = if more == 0 { String::new() } else { format!("; and {more} more") };
-    bad.truncate(NAMED);
+    bad.truncate(MAX_NAMED);
     let message = format!(
         "{}: {}{more}; hint: a step is a whole number from 1 to {}, a rate is not below 0, a loss is above 0 \
          or empty",
@@ -92,9 +90,6 @@ pub(super) fn read(path: &Path, maps: &[String], filters: &[Filter]) -> Result<T
     );
     Err(Failure::message(Exit::FitRefused, message))
 }
-
-/// Bad rows that are named one by one.
-const NAMED: usize = 20;
 
 /// The column of each role.
 fn columns(maps: &[String]) -> Result<[String; 4], Failure> {

@@ -2,15 +2,8 @@
 
 use std::{fmt::Write as _, fs};
 
-use clap::Parser as _;
-
 use super::*;
-
-#[derive(Debug, clap::Parser)]
-struct Line {
-    #[command(flatten)]
-    args: Args,
-}
+use crate::cmd::called::{self, Said};
 
 const STEPS: u32 = 2000;
 const WARMUP: u32 = 50;
@@ -51,23 +44,26 @@ fn rows(name: &str, after: fn(f64) -> f64) -> String {
     text
 }
 
-/// What a call printed, and how it was refused.
-fn call(text: &str, format: Format, more: &[&str]) -> (String, Result<Exit, Failure>) {
+/// Calls the command on a table of this text.
+fn call(text: &str, format: Format, more: &[&str]) -> Said {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("curves.csv");
     fs::write(&path, text).unwrap();
     let input = path.display().to_string();
-    let line = Line::try_parse_from([&["curves", "--input", &input], more].concat());
-    let args = line.unwrap_or_else(|error| panic!("{error}")).args;
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut console = Console { out: &mut out, err: &mut err, format, terminal: false };
-    let result = run(&args, &mut console);
-    (String::from_utf8(out).unwrap(), result)
+    called::call(run, format, &[&["curves", "--input", &input], more].concat())
+}
+
+/// What a call that ends well prints.
+fn printed(text: &str, format: Format, more: &[&str]) -> String {
+    let said = call(text, format, more);
+    assert_eq!(said.exit, Exit::Done, "{}", said.err);
+    said.out
 }
 
 fn refusal(text: &str, more: &[&str]) -> (Exit, String) {
-    let failure = call(text, Format::Json, more).1.unwrap_err();
-    (failure.exit(), failure.to_string())
+    let said = call(text, Format::Json, more);
+    assert_ne!(said.exit, Exit::Done, "{}", said.out);
+    (said.exit, said.err)
 }
 
 #[test]
@@ -78,8 +74,7 @@ fn two_curves_forecast_a_third() {
         rows("cooldown", cooldown),
         rows("two-steps", two_steps)
     );
-    let (out, result) = call(&text, Format::Json, &["--predict", "two-steps"]);
-    result.unwrap();
+    let out = printed(&text, Format::Json, &["--predict", "two-steps"]);
     let document: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(document["schema"], "sweep.curves/1");
     let fit = &document["fits"][0];
@@ -107,8 +102,7 @@ fn a_schedule_without_losses_is_forecast_at_its_end() {
         .collect();
     let text = format!("run,s,eta,L\n{}{bare}", rows("cooldown", cooldown));
     let maps = ["--map", "curve=run", "--map", "step=s", "--map", "rate=eta", "--map", "loss=L"];
-    let (out, result) = call(&text, Format::Table, &maps);
-    result.unwrap();
+    let out = printed(&text, Format::Table, &maps);
     let planned = out.lines().find(|line| line.starts_with("planned")).unwrap();
     let truth = rows("", two_steps);
     let last: f64 = truth.lines().last().unwrap().rsplit_once(',').unwrap().1.parse().unwrap();
@@ -154,8 +148,7 @@ fn a_rate_that_never_falls_and_a_curve_beyond_the_law_are_told() {
     let wild: String =
         (1..=200).map(|s| format!("wild,{s},{},\n", if s < 100 { 9.0 } else { 0.1 })).collect();
     let text = format!("{head}{}{wild}", rows("cooldown", cooldown));
-    let (out, result) = call(&text, Format::Json, &[]);
-    result.unwrap();
+    let out = printed(&text, Format::Json, &[]);
     let document: serde_json::Value = serde_json::from_str(&out).unwrap();
     let fit = &document["fits"][0];
     assert!(fit["problems"][0].as_str().unwrap().starts_with("curve wild: "), "{fit}");

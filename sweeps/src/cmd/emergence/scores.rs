@@ -54,19 +54,13 @@ impl<'a> Scores<'a> {
     /// the right answer and the token accuracy.
     pub(super) fn of_sweep(args: &'a Args, results: &SweepResults) -> Vec<Self> {
         let convention = results.fit_plan().parameters;
-        let tasks = scores::tasks(results).into_iter();
-        tasks
-            .map(|task| {
+        scores::scored(results)
+            .map(|(task, scored)| {
                 let (mut observations, mut columns) = (Vec::new(), Vec::new());
                 // Every run answers the same items.
-                let asked =
-                    task.scores.first().map(|(_, score)| (score.items, score.answer_tokens));
-                for (label, score) in &task.scores {
-                    let run = results.runs.iter().find(|run| run.label() == *label);
-                    let Some((run, loss)) = run.and_then(|run| Some((run, run.usable_loss()?)))
-                    else {
-                        continue;
-                    };
+                let asked = scored.first().map(|(_, score)| (score.items, score.answer_tokens));
+                for (run, score) in &scored {
+                    let Some(loss) = run.usable_loss() else { continue };
                     // C is 6 N D, as in the figures.
                     let sizes = run.sizes(convention, loss);
                     observations.push(Observation { flops: None, ..sizes });
@@ -86,7 +80,7 @@ impl<'a> Scores<'a> {
                     soft: Some("log-probability of the answer".to_owned()),
                     length: asked.map(|(_, tokens)| tokens),
                     items: asked.map(|(items, _)| items),
-                    chance: task.chance,
+                    chance: task.suite.chance(),
                     strict: false,
                 }
             })

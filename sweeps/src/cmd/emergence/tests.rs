@@ -2,31 +2,16 @@
 
 use std::{fmt::Write as _, fs};
 
-use clap::Parser as _;
-
 use super::*;
-
-#[derive(Debug, clap::Parser)]
-struct Line {
-    #[command(flatten)]
-    args: Args,
-}
+use crate::cmd::called;
 
 fn call(table: &str, format: Format, more: &[&str]) -> (Exit, String, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("scores.csv");
     fs::write(&path, table).unwrap();
     let path = path.display().to_string();
-    let line = Line::try_parse_from([&["emergence", "--input", &path], more].concat());
-    let args = line.unwrap_or_else(|error| panic!("{error}")).args;
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut console = Console { out: &mut out, err: &mut err, format, terminal: false };
-    let (exit, failure) = match run(&args, &mut console) {
-        Ok(exit) => (exit, String::new()),
-        Err(failure) => (failure.exit(), failure.to_string()),
-    };
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (exit, text(out), text(err) + &failure)
+    let said = called::call(run, format, &[&["emergence", "--input", &path], more].concat());
+    (said.exit, said.out, said.err)
 }
 
 /// 20 models: token accuracy rises smoothly, exact match of eight tokens is its power; a step of its

@@ -2,22 +2,8 @@
 
 use std::{fmt::Write as _, fs, path::PathBuf};
 
-use clap::Parser as _;
-
 use super::*;
-
-#[derive(Debug, clap::Parser)]
-struct Line {
-    #[command(flatten)]
-    args: Args,
-}
-
-/// What a call printed and how it ended.
-struct Said {
-    exit: Exit,
-    out: String,
-    err: String,
-}
+use crate::cmd::called::{Said, call, parsed};
 
 struct Bench(tempfile::TempDir);
 
@@ -36,16 +22,7 @@ impl Bench {
     }
 
     fn call(&self, format: Format, arguments: &[&str]) -> Said {
-        let line = Line::try_parse_from([&["fit"], arguments].concat());
-        let args = line.unwrap_or_else(|error| panic!("{error}")).args;
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut console = Console { out: &mut out, err: &mut err, format, terminal: false };
-        let (exit, failure) = match run(&args, &mut console) {
-            Ok(exit) => (exit, String::new()),
-            Err(failure) => (failure.exit(), failure.to_string()),
-        };
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Said { exit, out: text(out), err: text(err) + &failure }
+        call(run, format, &[&["fit"], arguments].concat())
     }
 
     /// Fits a table of N, D, loss.
@@ -213,7 +190,7 @@ fn the_best_law_is_the_first_of_the_ranking() {
     let bench = Bench::new();
     let first = bench.json(&runs(), &["--rank"])["ranking"]["laws"][0]["law"].clone();
     assert_eq!(bench.json(&runs(), &["--law", "best"])["law"], first);
-    assert!(Line::try_parse_from(["fit", "last", "--law", "worst"]).is_err());
+    assert!(parsed::<Args>(&["fit", "last", "--law", "worst"]).is_err());
 }
 
 #[test]
@@ -329,7 +306,7 @@ fn stored_forecasts_are_held_against_later_runs() {
     assert!(json["mean_abs_error"].as_f64().unwrap() < 0.02);
     let other = bench.fit("N,D,loss\n5,5,3\n", &["--fared", &register]);
     assert_eq!(other.exit, Exit::NoMatch, "{}", other.err);
-    assert!(Line::try_parse_from(["fit", "last", "--preregister", "a"]).is_err(), "needs --at");
+    assert!(parsed::<Args>(&["fit", "last", "--preregister", "a"]).is_err(), "needs --at");
     let missing = bench.path("none.jsonl").display().to_string();
     refused_with(&bench.fit(&later, &["--fared", &missing]), Exit::Usage, &["none.jsonl"]);
 }
