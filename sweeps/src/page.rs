@@ -5,6 +5,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use sweep_fit::Fit;
 use sweep_plot::input::PlotInput;
 use sweep_spec::{
     attempt::RunState,
@@ -18,7 +19,12 @@ use sweep_spec::{
 };
 
 use crate::{
+    analysis::{
+        Basis,
+        checklist::{self, Item},
+    },
     exit::{Exit, Failure, OrExit as _},
+    law,
     report::{self, ReportCost, ReportDevice, ReportInput, ReportRun},
     results::{RunResult, SweepResults},
     texts::SampleText,
@@ -59,6 +65,11 @@ pub(crate) fn render(
         cost: cost(results, telling),
         devices: devices(results),
         measures: measures(results),
+        loss_unit: if results.is_diffusion() {
+            "squared error of the noise per value"
+        } else {
+            "nats per token"
+        },
         units: if results.is_diffusion() {
             "D: images seen. Loss: squared error of the noise per value at the end."
         } else {
@@ -66,8 +77,19 @@ pub(crate) fn render(
         },
         facts: facts(results),
         texts: telling.texts.clone(),
+        checklist: plot.fit.as_ref().map_or_else(Vec::new, |fit| checklist(results, fit)),
     };
     report::render(&input).or_exit(Exit::Failed)
+}
+
+/// The checklist of the recipe's fit; the fit was made with these options.
+fn checklist(results: &SweepResults, fit: &Fit) -> Vec<Item> {
+    let observations = results.observations();
+    let origin = format!("sweep {} ({})", results.name, results.id);
+    let basis =
+        Basis { observations: &observations, seconds: &[], origin: &origin, sweep: Some(results) };
+    law::options(results.fit_plan())
+        .map_or_else(|_| Vec::new(), |options| checklist::fill(&basis, fit, &options))
 }
 
 fn report_run(run: &RunResult) -> ReportRun {

@@ -16,7 +16,10 @@ use sweep_plot::{
 };
 use sweep_spec::{run::RunRole, units::si};
 
-use crate::texts::{self, SampleText};
+use crate::{
+    analysis::checklist::Item,
+    texts::{self, SampleText},
+};
 
 /// Version of the JSON inside the page.
 const SCHEMA: &str = "sweep.report/1";
@@ -47,12 +50,16 @@ pub(crate) struct ReportInput {
     pub(crate) devices: Vec<ReportDevice>,
     /// Measures of diffusion runs as a table: heads, then a row for each run; empty for others.
     pub(crate) measures: Vec<Vec<String>>,
+    /// What the loss is in.
+    pub(crate) loss_unit: &'static str,
     /// What D counts and what the loss is in, for the key of the run table.
     pub(crate) units: &'static str,
     /// Facts in order: versions, data, tokenizer, held-out set, training revision.
     pub(crate) facts: Vec<(String, String)>,
     /// Texts that models of different size wrote.
     pub(crate) texts: Vec<SampleText>,
+    /// What a report of a fit must state; empty without a fit.
+    pub(crate) checklist: Vec<Item>,
 }
 
 /// A run beside its curve.
@@ -151,6 +158,7 @@ pub(crate) fn render(input: &ReportInput) -> Result<String, ReportError> {
         figures,
         runs: run_rows(input),
         measures: &input.measures,
+        loss_unit: input.loss_unit,
         units: input.units,
         failed: failed(&input.plot),
         devices: &input.devices,
@@ -158,6 +166,7 @@ pub(crate) fn render(input: &ReportInput) -> Result<String, ReportError> {
         facts: &input.facts,
         texts: &input.texts,
         texts_how: texts::how(),
+        checklist: &input.checklist,
         recipe: &input.recipe,
         command: &input.command,
         data: embedded(input)?,
@@ -182,6 +191,7 @@ struct Page<'a> {
     figures: Vec<Drawn>,
     runs: Vec<Vec<Cell>>,
     measures: &'a [Vec<String>],
+    loss_unit: &'a str,
     units: &'a str,
     failed: Vec<[String; 3]>,
     devices: &'a [ReportDevice],
@@ -189,6 +199,7 @@ struct Page<'a> {
     facts: &'a [(String, String)],
     texts: &'a [SampleText],
     texts_how: String,
+    checklist: &'a [Item],
     recipe: &'a str,
     command: &'a str,
     /// JSON in which no `<` stands.
@@ -470,6 +481,7 @@ struct Embedded<'a> {
     isoflop: Option<&'a Fit>,
     cost: &'a ReportCost,
     devices: &'a [ReportDevice],
+    checklist: &'a [Item],
     runs: Vec<EmbeddedRun<'a>>,
     figures: Vec<serde_json::Value>,
 }
@@ -502,6 +514,7 @@ fn embedded(input: &ReportInput) -> Result<String, ReportError> {
         isoflop: input.plot.isoflop.as_ref(),
         cost: &input.cost,
         devices: &input.devices,
+        checklist: &input.checklist,
         runs: runs
             .map(|(run, facts)| EmbeddedRun {
                 label: &run.label,

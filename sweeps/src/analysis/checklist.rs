@@ -1,6 +1,8 @@
 //! What a report of a fit must state, after Li et al. 2025 ("(Mis)Fitting"): each item filled in from
 //! the data, or open with what to add. Nothing is guessed.
 
+mod sweep;
+
 use serde::Serialize;
 use sweep_fit::{Fit, Intervals, Method, Observation, Options};
 
@@ -37,15 +39,19 @@ pub(crate) fn fill(basis: &Basis<'_>, fit: &Fit, options: &Options) -> Vec<Item>
     ];
     items.extend(ranges(rows));
     items.extend([
-        checkpoints(rows),
-        open(
-            "learning-rate schedule for each D, tuning of rate and batch",
-            "say whether every run decayed over its own D, and how rate and batch were set",
-        ),
-        open(
-            "loss and split",
-            "name the validation set, the tokenizer and whether the loss was smoothed",
-        ),
+        basis.sweep.map_or_else(|| checkpoints(rows), |_| sweep::checkpoints(rows)),
+        basis.sweep.and_then(sweep::schedule).unwrap_or_else(|| {
+            open(
+                "learning-rate schedule for each D, tuning of rate and batch",
+                "say whether every run decayed over its own D, and how rate and batch were set",
+            )
+        }),
+        basis.sweep.and_then(sweep::loss).unwrap_or_else(|| {
+            open(
+                "loss and split",
+                "name the validation set, the tokenizer and whether the loss was smoothed",
+            )
+        }),
         known("objective", format!("sum of {} = {:.10e}", fit.objective, fit.objective_value)),
         known("optimiser and starts", optimiser(fit)),
         known("dropped observations", dropped(fit, options)),
@@ -238,7 +244,7 @@ mod tests {
 
     fn item(rows: &[Observation], options: &Options, name: &str) -> Item {
         let fit = sweep_fit::fit(rows, options).unwrap();
-        let basis = Basis { observations: rows, seconds: &[], origin: "a.csv" };
+        let basis = Basis { observations: rows, seconds: &[], origin: "a.csv", sweep: None };
         fill(&basis, &fit, options).into_iter().find(|item| item.item == name).unwrap()
     }
 

@@ -13,7 +13,10 @@ use sweep_fit::{
 };
 
 use self::{checklist::Item, target::At};
-use crate::exit::{Exit, Failure};
+use crate::{
+    exit::{Exit, Failure},
+    results::SweepResults,
+};
 
 /// Which parts are wanted.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -57,6 +60,8 @@ pub(crate) struct Basis<'a> {
     pub(crate) seconds: &'a [f64],
     /// Where they came from, in words.
     pub(crate) origin: &'a str,
+    /// The sweep, where they came from one.
+    pub(crate) sweep: Option<&'a SweepResults>,
 }
 
 /// The parts that were made.

@@ -75,7 +75,12 @@ pub(crate) struct Gathered {
 impl Gathered {
     /// The same by reference.
     pub(crate) fn basis(&self) -> Basis<'_> {
-        Basis { observations: &self.observations, seconds: &self.seconds, origin: &self.origin }
+        Basis {
+            observations: &self.observations,
+            seconds: &self.seconds,
+            origin: &self.origin,
+            sweep: self.sweep.as_ref(),
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
     let (input, fit) = law::plot_input(&results);
     let command = format!("sweep report {} --out {}", results.id, folder.root().display());
     let fit_refused = fit.as_ref().err().map(ToString::to_string);
-    let (texts, failed) = texts::collect(&results, None);
+    let (texts, failed) = texts::collect(&results, args.stored.checkpoints().as_deref());
     for reason in failed {
         console.say(reason)?;
     }

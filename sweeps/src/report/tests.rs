@@ -46,6 +46,23 @@ fn run(label: String, n: f64, d: f64, role: RunRole, i: usize) -> RunCurve {
     }
 }
 
+fn device() -> ReportDevice {
+    ReportDevice {
+        name: "AMD EPYC".to_owned(),
+        backend: "flex".to_owned(),
+        canary: "passed".to_owned(),
+        runs: 21,
+    }
+}
+
+/// An item that is stated and one that is open.
+fn checklist() -> Vec<Item> {
+    vec![
+        Item { item: "what C counts", stated: Some("6 N D".to_owned()), open: None },
+        Item { item: "held-out error", stated: None, open: Some("too few observations") },
+    ]
+}
+
 /// 5 sizes x 4 data sizes, one of them diverged, and a check run.
 fn example() -> ReportInput {
     let mut runs = Vec::new();
@@ -96,6 +113,7 @@ fn example() -> ReportInput {
         },
         fit_refused: None,
         measures: Vec::new(),
+        loss_unit: "nats per token",
         units: "Loss: nats per token at the end.",
         cost: ReportCost {
             planned_seconds: Some(280.0),
@@ -104,19 +122,27 @@ fn example() -> ReportInput {
             spent_flops: Some(2.1e13),
             wall_seconds: None,
         },
-        devices: vec![ReportDevice {
-            name: "AMD EPYC".to_owned(),
-            backend: "flex".to_owned(),
-            canary: "passed".to_owned(),
-            runs: 21,
-        }],
+        devices: vec![device()],
         facts: vec![("sweep".to_owned(), "0.1.0".to_owned())],
         texts: vec![SampleText {
             run: "abc".to_owned(),
             size: "N = 30 k".to_owned(),
             text: "fn <main>() {".to_owned(),
         }],
+        checklist: checklist(),
     }
+}
+
+#[test]
+fn the_checklist_tells_what_is_open() {
+    let page = render(&example()).expect("it is filled");
+    assert!(page.contains(">what C counts</th><td class=\"long\">6 N D<"), "stated");
+    assert!(page.contains("<em>open: too few observations</em>"), "open");
+    let without = ReportInput { checklist: Vec::new(), ..example() };
+    assert!(
+        !render(&without).expect("it is filled").contains("id=\"checklist\""),
+        "no empty section"
+    );
 }
 
 #[test]

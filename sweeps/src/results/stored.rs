@@ -1,6 +1,5 @@
 //! Where a sweep that was trained is read from: a coordinator, or the file of a store.
 
-#[cfg(feature = "local")]
 use std::path::PathBuf;
 
 use sweep_spec::metric::Metric;
@@ -32,12 +31,28 @@ impl StoredArgs {
     pub(crate) fn results(&self, name: &str, curves: &[Metric]) -> Result<SweepResults, Failure> {
         #[cfg(feature = "local")]
         if let Some(path) = &self.db {
-            return block_on(crate::local::store::results(path, name, curves));
+            let mut results = block_on(crate::local::store::results(path, name, curves))?;
+            if let Some(checkpoints) = self.checkpoints().filter(|_| results.is_diffusion()) {
+                for line in results.read_samples(&checkpoints) {
+                    tracing::warn!("samples are left out: {line}");
+                }
+            }
+            return Ok(results);
         }
         block_on(async {
             let mut control = self.access.connect().await?;
             let sweep = select_sweep(&mut control, name).await?;
             results::fetch(&mut control, &sweep, curves).await
         })
+    }
+
+    /// Where the worker beside the store left its checkpoints: `sweep run` puts both into one folder.
+    pub(crate) fn checkpoints(&self) -> Option<PathBuf> {
+        #[cfg(feature = "local")]
+        if let Some(path) = &self.db {
+            let beside = crate::local::worker::LocalWorker::checkpoints(path.parent()?);
+            return Some(beside).filter(|folder| folder.is_dir());
+        }
+        None
     }
 }
