@@ -167,7 +167,12 @@ struct Worker {
 impl Worker {
     async fn join(connection: Connection, name: &str, slots: u32) -> Result<Self> {
         let mut client = connection.work();
-        let device = v1::Device { id: "cpu".into(), name: "AMD".into(), ..Default::default() };
+        let device = v1::Device {
+            id: "cpu".into(),
+            name: "AMD".into(),
+            backend: "cpu".into(),
+            ..Default::default()
+        };
         let slot = |index| v1::Slot { index, device_id: "cpu".into() };
         let request = v1::JoinRequest {
             worker_id: name.into(),

@@ -21,7 +21,8 @@ use sweep_spec::{
     policy::Policy,
 };
 use sweep_store::{
-    Applied, CheckpointRow, GrantRow, NewSweep, Spent, Store, StoreError, Submitted,
+    Applied, CheckpointRecord, CheckpointRow, GrantRow, Kept, NewSweep, Spent, Store, StoreError,
+    Submitted,
 };
 use tokio::{
     sync::mpsc,
@@ -149,6 +150,9 @@ impl Actor {
             }
             Request::Checkpoint(row, reply) => {
                 let _ = reply.send(self.checkpoint(row).await);
+            }
+            Request::Keep(key, step, hash, reply) => {
+                let _ = reply.send(self.keep(key, step, &hash).await);
             }
             Request::Drain(worker, reply) => {
                 let known = self.sessions.contains_key(&worker);
@@ -323,6 +327,15 @@ impl Actor {
         }
     }
 
+    async fn keep(&mut self, key: AttemptKey, step: u64, hash: &str) -> Result<Kept, Status> {
+        let kept = self.store.keep_checkpoint(&key, step, hash).await.map_err(store_status)?;
+        let unknown =
+            || Fault::NotFound.status(format!("{key} has no checkpoint {hash} at {step}"));
+        let kept = kept.ok_or_else(unknown)?;
+        self.event(Event::Kept { run: key.run, step }).await?;
+        Ok(kept)
+    }
+
     /// Gives an event to the scheduler and does what follows; gives the actions.
     async fn event(&mut self, event: Event) -> Result<Vec<Action>, Status> {
         let actions = self.scheduler.on_event(self.clock.now(), event);
@@ -395,6 +408,7 @@ impl Actor {
                         grant,
                         run_json: granted.run_json,
                         checkpoint: granted.checkpoint,
+                        fork: self.kept_fork(&key.run).await?,
                     };
                     self.order(&worker, order).map(|sequence| Event::Sent { key, sequence })
                 }
@@ -405,6 +419,14 @@ impl Actor {
             }
         }
         Ok(actions)
+    }
+
+    /// Of a branch, the checkpoint that it begins after, where it is kept.
+    async fn kept_fork(&self, run: &RunId) -> Result<Option<CheckpointRecord>, StoreError> {
+        match self.scheduler.kept_fork(run) {
+            Some(edge) => self.store.kept_checkpoint(&edge.run, edge.step).await,
+            None => Ok(None),
+        }
     }
 
     /// Sends an order down a life line; gives its sequence number, or nothing where the line is

@@ -14,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     auth::write_client_access,
     authority::Authority,
+    clients,
     config::Config,
     error::CoordinatorError,
     role::Role,
@@ -49,6 +50,10 @@ pub struct CoordinatorArgs {
     /// file PGPASSFILE; sqlite:STATE/sweep.db when absent
     #[arg(long, value_name = "ADDRESS")]
     pub store: Option<String>,
+    /// Where checkpoints are kept so that a run can go on on any worker: a folder,
+    /// s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, or none; STATE/artifacts when absent
+    #[arg(long, value_name = "PLACE")]
+    pub artifacts: Option<String>,
     #[command(flatten)]
     state: StateArg,
     /// Log as JSON lines
@@ -80,6 +85,13 @@ enum Command {
 enum CaCommand {
     /// Makes the authority, before the first start on a network would
     Init(StateArg),
+    /// Takes back every certificate of a client, at once
+    Revoke {
+        /// Who it was for
+        name: String,
+        #[command(flatten)]
+        state: StateArg,
+    },
     /// Writes an access file with a certificate of its own, for a person or a machine
     Client {
         /// Who it is for
@@ -97,21 +109,28 @@ enum CaCommand {
 
 impl CaCommand {
     fn run(&self) -> Result<(), CoordinatorError> {
-        let made = match self {
+        let done = match self {
             Self::Init(state) => {
                 Authority::make(&state.folder)?;
-                state.folder.as_path()
+                state.folder.display().to_string()
             }
             Self::Client { name, role, out, state } => {
                 write_client_access(&state.folder, name, *role, out)?;
-                out.as_path()
+                out.display().to_string()
+            }
+            Self::Revoke { name, state } => {
+                let revoked = clients::revoke(&state.folder, name)?;
+                format!("{revoked} taken back")
             }
         };
         // A reader that is gone has seen enough.
-        let _ = writeln!(io::stdout().lock(), "{}", made.display());
+        let _ = writeln!(io::stdout().lock(), "{done}");
         Ok(())
     }
 }
+
+/// The place that stands for keeping nothing.
+const NO_ARTIFACTS: &str = "none";
 
 /// Exit code of a bad argument.
 const USAGE: u8 = 2;
@@ -136,8 +155,14 @@ impl CoordinatorArgs {
             .store
             .clone()
             .unwrap_or_else(|| format!("sqlite:{}", self.state.folder.join("sweep.db").display()));
+        let artifacts = match self.artifacts.as_deref() {
+            Some(NO_ARTIFACTS) => None,
+            Some(place) => Some(place.to_owned()),
+            None => Some(self.state.folder.join("artifacts").display().to_string()),
+        };
         Config {
             store,
+            artifacts,
             state: self.state.folder.clone(),
             advertise: self.advertise.clone(),
             client_certificates: self.client_certificates,

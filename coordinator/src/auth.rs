@@ -13,7 +13,13 @@ use std::{
 use sweep_proto::{VERSION_HEADER, access::Access, fault::Fault, version};
 use tonic::{Request, Status, service::Interceptor};
 
-use crate::{authority::Authority, error::CoordinatorError, reach::Reach, role::Role};
+use crate::{
+    authority::{Authority, Signed},
+    clients::{self, Revoked, certificate_of},
+    error::CoordinatorError,
+    reach::Reach,
+    role::Role,
+};
 
 /// 256 bits: nobody guesses them, so the hash needs no salt and no slowness.
 const TOKEN_BYTES: usize = 32;
@@ -95,8 +101,10 @@ pub(crate) fn write_client_access(
     if access.authority.is_none() {
         return Err(CoordinatorError::NotReached(state.to_owned()));
     }
-    let identity = Some(Authority::open(state)?.client(name)?);
-    write_private(out, &Access { identity, ..access }.to_json())
+    let Signed { identity, hash } = Authority::open(state)?.client(name)?;
+    // Noted first: one that nobody can take back must not exist.
+    clients::note(state, name, role, hash)?;
+    write_private(out, &Access { identity: Some(identity), ..access }.to_json())
         .map_err(|source| CoordinatorError::State { path: out.to_owned(), source })
 }
 
@@ -132,6 +140,7 @@ pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
     tokens: Vec<(Role, blake3::Hash)>,
+    revoked: Revoked,
     /// Who may pass.
     roles: &'static [Role],
     /// Callers must state our version.
@@ -140,10 +149,10 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// For the services of the project.
-    pub(crate) fn new(accesses: &Accesses) -> Self {
+    pub(crate) fn new(accesses: &Accesses, revoked: Revoked) -> Self {
         let hash = |access: &Access| blake3::hash(access.token.as_bytes());
         let tokens = accesses.0.iter().map(|(role, access)| (*role, hash(access))).collect();
-        Self { tokens, roles: &Role::ALL, same_version: true }
+        Self { tokens, revoked, roles: &Role::ALL, same_version: true }
     }
 
     /// For these only.
@@ -163,9 +172,10 @@ impl Gate {
         self.tokens.iter().find(|(_, token)| *token == given).map(|(role, _)| *role)
     }
 
-    /// Whether the holder of an `authorization` header may pass.
-    pub(crate) fn admits(&self, authorization: Option<&str>) -> bool {
+    /// Whether the holder of an `authorization` header and of a certificate may pass.
+    pub(crate) fn admits(&self, authorization: Option<&str>, certificate: Option<&str>) -> bool {
         self.role(authorization).is_some_and(|role| self.roles.contains(&role))
+            && self.revoked.check(certificate).is_ok()
     }
 }
 
@@ -180,6 +190,7 @@ impl Interceptor for Gate {
         if !self.roles.contains(&role) {
             return Err(refused(role, self.roles));
         }
+        self.revoked.check(certificate_of(request.extensions()).as_deref())?;
         let (theirs, ours) = (header(VERSION_HEADER).unwrap_or("none"), version());
         if self.same_version && theirs != ours {
             let message = format!(
@@ -256,7 +267,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let reach = Reach::Machine("127.0.0.1:1".parse().unwrap());
         let accesses = Accesses::make(folder.path(), &reach).unwrap();
-        let gate = Gate::new(&accesses);
+        let gate = Gate::new(&accesses, Revoked::open(folder.path()).unwrap());
         for (role, access) in &accesses.0 {
             let header = format!("Bearer {}", access.token);
             assert_eq!(gate.role(Some(&header)), Some(*role));

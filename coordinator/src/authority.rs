@@ -16,7 +16,7 @@ use rcgen::{
 use sweep_proto::access::Identity;
 use time::{Duration, OffsetDateTime};
 
-use crate::{auth::write_private, clock::unix_ms};
+use crate::{auth::write_private, clients::hash_of, clock::unix_ms};
 
 /// The authority's certificate, in the state folder.
 const CERTIFICATE_FILE: &str = "authority.pem";
@@ -55,6 +55,13 @@ pub enum AuthorityError {
     /// What the files hold, or a name in a certificate, is wrong.
     #[error("cannot make a certificate: {0}; hint: names of machines are ASCII, as in DNS")]
     Certificate(#[from] rcgen::Error),
+}
+
+/// A certificate with its key.
+pub(crate) struct Signed {
+    pub(crate) identity: Identity,
+    /// Of the certificate.
+    pub(crate) hash: String,
 }
 
 /// An authority that can sign.
@@ -108,11 +115,11 @@ impl Authority {
     /// A certificate of the coordinator for all names and addresses that it is reached by.
     pub(crate) fn server(&self, hosts: Vec<String>) -> Result<Identity, AuthorityError> {
         let params = CertificateParams::new(hosts)?;
-        self.sign(params, "sweep coordinator", ExtendedKeyUsagePurpose::ServerAuth)
+        Ok(self.sign(params, "sweep coordinator", ExtendedKeyUsagePurpose::ServerAuth)?.identity)
     }
 
     /// A certificate of a client.
-    pub(crate) fn client(&self, name: &str) -> Result<Identity, AuthorityError> {
+    pub(crate) fn client(&self, name: &str) -> Result<Signed, AuthorityError> {
         self.sign(CertificateParams::default(), name, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
@@ -121,14 +128,16 @@ impl Authority {
         mut params: CertificateParams,
         name: &str,
         usage: ExtendedKeyUsagePurpose,
-    ) -> Result<Identity, AuthorityError> {
+    ) -> Result<Signed, AuthorityError> {
         params.distinguished_name = common_name(name);
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
         let key = KeyPair::generate()?;
-        let certificate = lasting(params, CERTIFICATE_LASTS).signed_by(&key, &self.issuer)?.pem();
-        Ok(Identity { certificate, key: key.serialize_pem() })
+        let certificate = lasting(params, CERTIFICATE_LASTS).signed_by(&key, &self.issuer)?;
+        let hash = hash_of(certificate.der());
+        let identity = Identity { certificate: certificate.pem(), key: key.serialize_pem() };
+        Ok(Signed { identity, hash })
     }
 }
 

@@ -12,6 +12,9 @@ pub struct Config {
     /// Name or address by which other machines reach this one; else that of the listener, or the
     /// name of this machine.
     pub advertise: Option<String>,
+    /// Where checkpoints are kept so that a run can go on on any worker: a folder, `s3://BUCKET/PREFIX`
+    /// or `gs://BUCKET/PREFIX`; else they only lie on the workers that wrote them.
+    pub artifacts: Option<String>,
     /// Clients must show a certificate of the coordinator's authority beside the token.
     pub client_certificates: bool,
 }

@@ -63,9 +63,20 @@ pub enum CoordinatorError {
     /// Access files of the coordinator itself stay as they are.
     #[error("{} is an access file of the coordinator itself; hint: another name for --out", .0.display())]
     OwnAccess(PathBuf),
+    /// No certificate was made for a client of this name.
+    #[error(
+        "no certificate was made for `{name}`; hint: {}",
+        if known.is_empty() { "none was made at all".to_owned() } else { format!("there are {}", known.join(", ")) }
+    )]
+    NoClient {
+        /// The name.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
     /// The state folder cannot be used.
     #[error(
-        "cannot write the access file {}: {source}; hint: choose a folder of yours with --state",
+        "cannot use {} of the state folder: {source}; hint: choose a folder of yours with --state",
         path.display()
     )]
     State {
@@ -80,6 +91,16 @@ pub enum CoordinatorError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The place for checkpoints cannot be used.
+    #[error("cannot keep checkpoints in {place}: {why}; hint: {hint}")]
+    Artifacts {
+        /// The folder or the address.
+        place: String,
+        /// Why not.
+        why: String,
+        /// The cure.
+        hint: &'static str,
+    },
     /// The network failed while serving.
     #[error("serving failed: {0}")]
     Serve(String),

@@ -7,8 +7,10 @@
 
 mod actor;
 mod args;
+mod artifact;
 mod auth;
 mod authority;
+mod clients;
 mod clock;
 mod config;
 mod error;

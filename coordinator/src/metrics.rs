@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    http::{HeaderMap, StatusCode, header},
+    extract::Request,
+    http::{StatusCode, header},
     response::IntoResponse,
     routing::get,
 };
@@ -23,7 +24,7 @@ use sweep_spec::attempt::RunState;
 use sweep_store::{Ingested, Outcome};
 use tonic::Status;
 
-use crate::{auth::Gate, grpc::Shared};
+use crate::{auth::Gate, clients::certificate_of, grpc::Shared};
 
 /// One label with its value.
 type Label = [(&'static str, &'static str); 1];
@@ -167,11 +168,12 @@ impl Fleet {
 
 /// The path of the metrics.
 pub(crate) fn route(shared: Shared, metrics: Metrics, gate: Gate) -> Router {
-    let answer = move |headers: HeaderMap| {
+    let answer = move |call: Request| {
         let (shared, metrics, gate) = (shared.clone(), metrics.clone(), gate.clone());
         async move {
-            let token = headers.get(header::AUTHORIZATION).and_then(|text| text.to_str().ok());
-            if !gate.admits(token) {
+            let token = call.headers().get(header::AUTHORIZATION);
+            let token = token.and_then(|text| text.to_str().ok());
+            if !gate.admits(token, certificate_of(call.extensions()).as_deref()) {
                 let asks = [(header::WWW_AUTHENTICATE, "Bearer")];
                 let hint = "the token is missing or wrong; hint: it stands in the access file\n";
                 return (StatusCode::UNAUTHORIZED, asks, hint).into_response();

@@ -8,10 +8,19 @@ use std::{
 use sweep_proto::access::Identity;
 use tonic::transport::{Certificate, Server, ServerTlsConfig};
 
-use crate::{authority::Authority, config::Config, error::CoordinatorError};
+use crate::{
+    authority::{Authority, Signed},
+    clients,
+    config::Config,
+    error::CoordinatorError,
+    role::Role,
+};
 
 /// A client that has not shown who it is by then is cut off.
 const HANDSHAKE_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The client of the coordinator's own access files; they get another certificate at each start.
+const OWN_CLIENT: &str = "coordinator";
 
 /// Who can reach a listener.
 #[derive(Debug)]
@@ -65,8 +74,13 @@ impl Network {
     fn of(listener: SocketAddr, config: &Config) -> Result<Self, CoordinatorError> {
         let authority = Authority::open(&config.state)?;
         let host = config.advertise.clone().unwrap_or_else(|| host_of(listener.ip()));
-        let client =
-            if config.client_certificates { Some(authority.client("operator")?) } else { None };
+        let client = if config.client_certificates {
+            let Signed { identity, hash } = authority.client(OWN_CLIENT)?;
+            clients::note(&config.state, OWN_CLIENT, Role::Operator, hash)?;
+            Some(identity)
+        } else {
+            None
+        };
         Ok(Self {
             address: format!("https://{}:{}", bracketed(&host), listener.port()),
             authority: authority.certificate().to_owned(),

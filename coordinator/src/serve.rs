@@ -32,7 +32,9 @@ use tonic::{
 
 use crate::{
     actor::Actor,
+    artifact::Artifacts,
     auth::{Accesses, Gate, access_path},
+    clients::Revoked,
     clock::Clock,
     config::Config,
     error::CoordinatorError,
@@ -101,6 +103,7 @@ pub struct Coordinator {
     listener: TcpListener,
     reach: Reach,
     accesses: Accesses,
+    artifacts: Option<Artifacts>,
 }
 
 impl Coordinator {
@@ -116,7 +119,8 @@ impl Coordinator {
         let store = Store::open(&config.store).await?;
         let reach = Reach::of(local, &config)?;
         let accesses = Accesses::make(&config.state, &reach)?;
-        Ok(Self { config, store, listener, reach, accesses })
+        let artifacts = config.artifacts.as_deref().map(Artifacts::open).transpose()?;
+        Ok(Self { config, store, listener, reach, accesses, artifacts })
     }
 
     /// Address and token of an operator.
@@ -153,6 +157,8 @@ impl Coordinator {
         let actor = tokio::spawn(actor.run());
         let (ingest, writer) = Ingest::start(self.store.clone(), latest.clone(), metrics.clone());
         let (stop, stopped) = tokio::sync::watch::channel(false);
+        let revoked = Revoked::open(&self.config.state)?;
+        let gate = Gate::new(&self.accesses, revoked.clone());
         let shared = Shared {
             store: self.store.clone(),
             actor: handle,
@@ -160,9 +166,10 @@ impl Coordinator {
             latest,
             clock,
             address: self.config.store.clone(),
+            artifacts: self.artifacts,
+            revoked,
             stopped: stopped.clone(),
         };
-        let gate = Gate::new(&self.accesses);
         let server = router(server, shared, metrics, gate)
             .await?
             .serve_with_incoming_shutdown(accept(self.listener), ended(stopped.clone()));

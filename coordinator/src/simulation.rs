@@ -20,6 +20,7 @@ use tonic::{
 use crate::{
     actor::Actor,
     auth::{Accesses, Gate},
+    clients::Revoked,
     clock::Clock,
     error::CoordinatorError,
     grpc::Shared,
@@ -73,12 +74,24 @@ where
     let (ingest, writer) = Ingest::start(store.clone(), latest.clone(), metrics.clone());
     let (stop, stopped) = watch::channel(false);
     let address = "memory".to_owned();
-    let shared = Shared { store, actor: handle, ingest, latest, clock, address, stopped };
+    let revoked = Revoked::none();
+    let gate = Gate::new(&Accesses::only(access), revoked.clone());
+    let shared = Shared {
+        store,
+        actor: handle,
+        ingest,
+        latest,
+        clock,
+        address,
+        artifacts: None,
+        revoked,
+        stopped,
+    };
     let mut server = limited(Server::builder());
     if !keep_alive {
         server = server.http2_keepalive_interval(None);
     }
-    let services = router(server, shared, metrics, Gate::new(&Accesses::only(access))).await?;
+    let services = router(server, shared, metrics, gate).await?;
     let served = services.serve_with_incoming(incoming).await;
     stop.send_replace(true);
     let _ = tokio::join!(actor, writer);

@@ -25,6 +25,9 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 /// Longest message in either direction. Longer lists are streamed.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
+/// Bytes of a file in one message.
+pub const ARTIFACT_CHUNK_BYTES_MAX: usize = 1 << 20;
+
 /// Points of one batch at most: 1,000 rows are one commit of the coordinator.
 pub const BATCH_POINTS_MAX: usize = 1000;
 

@@ -187,6 +187,8 @@ pub struct Sandbox {
     folder: TempDir,
     /// Where the access file of its coordinator lies, inside.
     access: String,
+    /// The network namespace of its commands; that of the test when absent.
+    namespace: Option<String>,
 }
 
 impl Sandbox {
@@ -196,7 +198,8 @@ impl Sandbox {
     /// When it cannot be written.
     pub fn new() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("sweep-test-").tempdir()?;
-        let sandbox = Self { folder, access: "state/access.json".to_owned() };
+        let access = "state/access.json".to_owned();
+        let sandbox = Self { folder, access, namespace: None };
         for i in 0..60 {
             sandbox.write(&format!("texts/{i}.txt"), text(i))?;
         }
@@ -223,7 +226,20 @@ impl Sandbox {
     /// A command of one of the binaries, in this folder and with an environment of its own.
     #[must_use]
     pub fn command(&self, name: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary(name));
+        self.command_in(self.namespace.as_deref(), name, arguments)
+    }
+
+    /// A command of one of the binaries in a network namespace.
+    #[must_use]
+    pub fn command_in(&self, namespace: Option<&str>, name: &str, arguments: &[&str]) -> Command {
+        let mut command = match namespace {
+            None => Command::new(binary(name)),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(binary(name));
+                command
+            }
+        };
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
         for (variable, _) in std::env::vars_os() {
             // Whatever the caller's shell sets for real sweeps stays out of a test.
@@ -251,6 +267,11 @@ impl Sandbox {
     /// Says where the access file lies, for a coordinator inside `sweep run`.
     pub fn set_access(&mut self, name: &str) {
         name.clone_into(&mut self.access);
+    }
+
+    /// Puts all commands from now on into a network namespace.
+    pub fn enter(&mut self, namespace: &str) {
+        self.namespace = Some(namespace.to_owned());
     }
 
     /// Runs a binary to its end.

@@ -69,8 +69,9 @@ fn programs_started_in_one_folder_find_each_other() {
         .filter(|name| !name.contains("-wal") && !name.contains("-shm"))
         .collect();
     inside.sort();
-    let files = ["access.json", "reader-access.json", "sweep.db", "sweep.db.lock", "worker"];
-    assert_eq!(inside, [&files[..], &["worker-access.json"]].concat());
+    let access = ["access.json", "artifacts", "reader-access.json"];
+    let rest = ["sweep.db", "sweep.db.lock", "worker", "worker-access.json"];
+    assert_eq!(inside, [&access[..], &rest].concat());
 }
 
 #[test]

@@ -6,14 +6,11 @@ use std::{thread, time::Duration};
 use sweep_tests::{Process, Sandbox, children, signal, wait_until};
 
 use crate::services::{
-    coordinator_on, curves, curves_in_peace, in_state, postgres, runs, slow, worker,
+    BEYOND_A_LEASE, coordinator_on, curves, curves_in_peace, in_state, postgres, runs, slow, worker,
 };
 
 /// Disturbances before the sweep is left in peace.
 const DISTURBANCES: u32 = 14;
-
-/// Longer than a lease: the coordinator gives the worker up, and it comes back.
-const BEYOND_A_LEASE: Duration = Duration::from_secs(24);
 
 /// Three failures of one run by itself are final, so not more trainers than that are killed.
 const TRAINERS_KILLED_MAX: u32 = 2;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
 mod access;
+mod artifacts;
 mod bad_data;
 mod bad_recipe;
 mod chaos;
@@ -11,6 +12,8 @@ mod drivers;
 mod exports;
 mod guards;
 mod lifecycle;
+mod lifetime;
+mod network;
 mod postgres;
 mod resume;
 mod services;

@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Result, ensure};
@@ -37,6 +38,9 @@ tokens = ["7k", "14k", "28k"]
 [fit]
 bootstrap = 20
 "#;
+
+/// Longer than a lease: the coordinator gives the worker up, and it comes back.
+pub(crate) const BEYOND_A_LEASE: Duration = Duration::from_secs(24);
 
 /// Runs of [`SMALL`].
 pub(crate) const SMALL_RUNS: usize = 9;

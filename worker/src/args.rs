@@ -16,6 +16,7 @@ use crate::{
     daemon::{self, WorkerError},
     devices, drain,
     inventory::DeviceChoice,
+    lifetime::lifetime,
     link::AccessSource,
 };
 
@@ -91,6 +92,10 @@ struct ServeArgs {
     /// Give up when no coordinator answers for so many seconds after the start [default: never]
     #[arg(long, value_name = "SECONDS")]
     connect_timeout: Option<u64>,
+    /// Time until this machine is taken away, as 4h or 1h30m: runs that do not fit go elsewhere, and the
+    /// worker leaves a little before [default: the end of the Slurm job, else never]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    lifetime: Option<Duration>,
     #[command(flatten)]
     devices: DeviceArgs,
 }
@@ -108,6 +113,7 @@ impl ServeArgs {
             slots: self.slots,
             offer_software_gpus: self.devices.offer_software_gpus,
             connect_max: self.connect_timeout.map(Duration::from_secs),
+            lifetime: lifetime(self.lifetime),
             fake: None,
         };
         config.check()?;
@@ -221,10 +227,13 @@ mod tests {
             "c",
             "--connect-timeout",
             "5",
+            "--lifetime",
+            "1h30m",
         ])
         .unwrap();
         assert_eq!((found.slots, found.devices), (Some(3), DeviceChoice::Cpu));
         assert_eq!(found.connect_max, Some(Duration::from_secs(5)));
+        assert_eq!(found.lifetime, Some(Duration::from_mins(90)));
         assert_eq!((found.state, found.cache), ("s".into(), "c".into()));
     }
 
@@ -238,5 +247,6 @@ mod tests {
         assert!(matches!(with(&["--coordinator", "here"]), ConfigError::Address(_)));
         assert!(Cli::try_parse_from(["worker", "--device", "gpu"]).is_err());
         assert!(Cli::try_parse_from(["worker", "--token", "x"]).is_err());
+        assert!(Cli::try_parse_from(["worker", "--lifetime", "soon"]).is_err());
     }
 }

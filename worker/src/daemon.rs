@@ -17,6 +17,7 @@ use crate::{
     fake::FakeScript,
     inventory::{self, Inventory, Refusal},
     launch::{self, Launch, Listed, Purpose},
+    lifetime::leaves_after,
     link::{self, LinkEnd, Shared},
     slot::{Slot, SlotEvent, SlotLimits},
     spool::{SPOOL_BYTES_MAX, Spool, SpoolError},
@@ -31,6 +32,10 @@ const TICK: Duration = Duration::from_millis(60);
 /// A worker that leaves waits so long for the acknowledgement of its last points; what is left then
 /// is sent at its next start.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(10);
+
+/// And so long for its last checkpoints to be handed in, without which nobody else can go on from
+/// them.
+const LAST_CHECKPOINTS_MAX: Duration = Duration::from_mins(1);
 
 /// Trainers end within this time after their orders are closed, or are killed.
 const CLOSE_MAX: Duration = Duration::from_secs(12);
@@ -127,8 +132,9 @@ pub async fn run(
     drop(events_sender);
     let known = known_devices(&inventory);
     let identity = state.identity.clone();
-    let supervisor =
+    let mut supervisor =
         Supervisor::new(identity, spool, state.checkpoints(), known, seats, cores::available());
+    supervisor.set_end(config.lifetime.map(|lifetime| clock::now() + lifetime));
     let shared = Shared::new(supervisor);
     let ended = supervise(&config, &shared, events, &mut shutdown).await;
     shared.lock().close();
@@ -261,6 +267,14 @@ async fn supervise(
     let mut asked = *shutdown.borrow_and_update();
     heed(shared, asked);
     let mut caller_gone = false;
+    let life = config.lifetime.map(leaves_after);
+    let mut leaving = std::pin::pin!(async {
+        match life {
+            Some(life) => sleep(life).await,
+            None => std::future::pending().await,
+        }
+    });
+    let mut has_left = false;
     loop {
         tokio::select! {
             // In a fixed order, so that a simulated worker can be played again; news of the slots
@@ -278,6 +292,11 @@ async fn supervise(
                 caller_gone = changed.is_err();
                 asked = *shutdown.borrow_and_update();
                 heed(shared, asked);
+            }
+            () = &mut leaving, if !has_left => {
+                has_left = true;
+                shared.lock().drain("its time on this machine ends");
+                shared.beat.notify_one();
             }
             event = events.recv() => {
                 let Some(event) = event else {
@@ -351,14 +370,32 @@ async fn flush(shared: &Shared, link: &mut (impl Future<Output = LinkEnd> + Unpi
         shared.beat.notify_one();
         sleep(TICK).await;
     };
-    let all = async {
-        tokio::select! {
-            biased;
-            () = empty => {}
-            _ = link => {}
+    if !within(LAST_WORDS_MAX, empty, link).await {
+        tracing::warn!("the coordinator has not acknowledged everything; the rest is kept");
+        return;
+    }
+    let handed_in = async {
+        while shared.lock().outgoing().is_some() {
+            sleep(TICK).await;
         }
     };
-    if timeout(LAST_WORDS_MAX, all).await.is_err() {
-        tracing::warn!("the coordinator has not acknowledged everything; the rest is kept");
+    if !within(LAST_CHECKPOINTS_MAX, handed_in, link).await {
+        tracing::warn!("not every checkpoint is handed in; those lie on this worker alone");
     }
+}
+
+/// Whether the work is done in time, while the link goes on.
+async fn within(
+    limit: Duration,
+    work: impl Future<Output = ()>,
+    link: &mut (impl Future<Output = LinkEnd> + Unpin),
+) -> bool {
+    let done = async {
+        tokio::select! {
+            biased;
+            () = work => true,
+            _ = link => false,
+        }
+    };
+    timeout(limit, done).await.unwrap_or(false)
 }

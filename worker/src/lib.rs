@@ -8,7 +8,8 @@
 //!
 //! ```text
 //! coordinator <-> link <-> supervisor <-> slot <-> tether <-pipe-> trainer child
-//!                  \-- spool --/
+//!          | \-- spool --/
+//!          \-- transfer <-> the coordinator's artifacts
 //! ```
 
 #![cfg_attr(
@@ -20,6 +21,7 @@
 pub mod args;
 #[cfg(feature = "train")]
 mod bench;
+mod checkpoints;
 #[cfg(feature = "train")]
 pub mod child;
 mod clock;
@@ -35,6 +37,7 @@ mod fixtures;
 mod frame;
 mod inventory;
 mod launch;
+mod lifetime;
 mod link;
 mod pipe;
 #[cfg(feature = "train")]
@@ -48,6 +51,7 @@ mod supervisor;
 mod tether;
 #[cfg(feature = "train")]
 mod trainer;
+mod transfer;
 
 #[cfg(feature = "train")]
 pub use args::WorkerArgs;

@@ -4,25 +4,31 @@
 //! A plain value without tasks, clocks or network: [`crate::link`] brings the orders, the slots
 //! bring their news, `lib.rs` brings the time.
 
+mod news;
+mod wire;
+
 use std::{
-    fs, io,
-    path::{Path, PathBuf},
+    collections::VecDeque,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use sweep_proto::{convert, v1};
 use sweep_spec::{
     attempt::{AttemptKey, Device, Ending, FailureCause},
+    id::RunId,
     run::Run,
 };
 use tokio::sync::mpsc;
 
 use crate::{
+    checkpoints::{has, keep_committed, keep_newest, note_forks},
     cores::{self, Use},
-    pipe::{Memory, TrainOrder},
-    slot::{SlotEvent, SlotNews, SlotOrder},
+    pipe::{CheckpointNote, TrainOrder},
+    slot::SlotOrder,
     spool::{End, Spool},
     state::Identity,
+    transfer::{Outgoing, Wanted},
 };
 
 /// A run is saved so often that a kill costs at most this share of it, ...
@@ -57,6 +63,12 @@ pub(crate) struct Supervisor {
     /// An attempt was stopped before its end, so there is work left.
     stopped_early: bool,
     paused_until: Option<Instant>,
+    /// When this machine is taken away, where that is known.
+    end: Option<Instant>,
+    /// Whether the coordinator keeps checkpoints.
+    keeps_checkpoints: bool,
+    /// Committed checkpoints that are to be handed in, oldest first.
+    outgoing: VecDeque<Outgoing>,
 }
 
 /// A slot as the supervisor sees it.
@@ -87,6 +99,15 @@ pub(crate) struct Work {
     /// When training began, after data and checkpoint were read.
     began: Option<Instant>,
     stopping: bool,
+    /// What must come in before it can begin.
+    waits: Option<Waits>,
+}
+
+/// An order that is held back until its checkpoints are here.
+#[derive(Debug)]
+struct Waits {
+    order: Box<TrainOrder>,
+    wanted: Vec<Wanted>,
 }
 
 /// What must be told at once.
@@ -124,7 +145,15 @@ impl Supervisor {
             draining: None,
             stopped_early: false,
             paused_until: None,
+            end: None,
+            keeps_checkpoints: false,
+            outgoing: VecDeque::new(),
         }
+    }
+
+    /// Says when this machine is taken away.
+    pub(crate) fn set_end(&mut self, end: Option<Instant>) {
+        self.end = end;
     }
 
     /// Takes a grant. One that cannot be taken is dropped: the next heartbeat says that it was
@@ -144,27 +173,84 @@ impl Supervisor {
             return Err(error.to_string());
         }
         match self.prepare(&key, grant) {
-            Ok(order) => {
-                let seat = &mut self.seats[slot];
-                if seat.orders.try_send(SlotOrder::Train(Box::new(order))).is_err() {
-                    let reason = format!("slot {slot} takes no order");
-                    self.fail(&key, FailureCause::Infrastructure, reason);
-                    return Ok(());
-                }
-                tracing::info!(slot, "{key} begins");
-                seat.state = SeatState::Busy(Work {
+            Ok(waits) => {
+                let nothing_to_fetch = waits.wanted.is_empty();
+                self.seats[slot].state = SeatState::Busy(Work {
                     key,
                     step: 0,
                     tokens_per_second: None,
                     threads: 1,
                     began: None,
                     stopping: false,
+                    waits: Some(waits),
                 });
-                self.share_cores();
+                if nothing_to_fetch {
+                    self.begin(slot);
+                }
             }
             Err((cause, reason)) => self.fail(&key, cause, reason),
         }
         Ok(())
+    }
+
+    /// Gives a slot the order that was held back for it.
+    fn begin(&mut self, slot: usize) {
+        let seat = &mut self.seats[slot];
+        let SeatState::Busy(work) = &mut seat.state else { return };
+        let Some(waits) = work.waits.take() else { return };
+        let key = work.key.clone();
+        if seat.orders.try_send(SlotOrder::Train(waits.order)).is_ok() {
+            tracing::info!(slot, "{key} begins");
+        } else {
+            seat.state = SeatState::Free;
+            let reason = format!("slot {slot} takes no order");
+            self.fail(&key, FailureCause::Infrastructure, reason);
+        }
+        self.share_cores();
+    }
+
+    /// The first attempt that waits for checkpoints, with what it waits for.
+    pub(crate) fn incoming(&self) -> Option<(AttemptKey, Vec<Wanted>)> {
+        self.seats.iter().find_map(|seat| match &seat.state {
+            SeatState::Busy(Work { key, waits: Some(waits), .. }) => {
+                Some((key.clone(), waits.wanted.clone()))
+            }
+            _ => None,
+        })
+    }
+
+    /// Nothing more comes in for an attempt: it begins after what is there.
+    pub(crate) fn arrived(&mut self, key: &AttemptKey) {
+        if let Some(slot) = self.slot_of(key) {
+            self.begin(slot as usize);
+        }
+    }
+
+    /// Learns whether the coordinator keeps checkpoints.
+    pub(crate) fn set_keeps_checkpoints(&mut self, keeps: bool) {
+        self.keeps_checkpoints = keeps;
+        if !keeps {
+            self.outgoing.clear();
+        }
+    }
+
+    /// A checkpoint is committed: it is handed in where the coordinator keeps them.
+    pub(crate) fn committed(&mut self, key: &AttemptKey, note: &CheckpointNote) {
+        self.spool.acked_checkpoint(key);
+        if self.keeps_checkpoints {
+            let CheckpointNote { step, path, hash } = note.clone();
+            self.outgoing.push_back(Outgoing { key: key.clone(), step, hash, path });
+        }
+    }
+
+    /// The next checkpoint to hand in.
+    pub(crate) fn outgoing(&self) -> Option<&Outgoing> {
+        self.outgoing.front()
+    }
+
+    /// The next checkpoint is handed in, or is not wanted any more.
+    pub(crate) fn handed_in(&mut self) {
+        self.outgoing.pop_front();
     }
 
     /// Tells every slot of the CPU how many threads it has now, where that changed.
@@ -191,7 +277,7 @@ impl Supervisor {
         &self,
         key: &AttemptKey,
         grant: &v1::Grant,
-    ) -> Result<TrainOrder, (FailureCause, String)> {
+    ) -> Result<Waits, (FailureCause, String)> {
         let run = convert::run("grant.run_json", &key.run, &grant.run_json)
             .map_err(|error| (FailureCause::Configuration, error.to_string()))?;
         let folder = self.checkpoints.join(key.run.as_str());
@@ -203,27 +289,61 @@ impl Supervisor {
                 (FailureCause::Infrastructure, reason)
             },
         )?;
-        let trunk = run.config.parent.as_ref().map(|edge| self.checkpoints.join(edge.run.as_str()));
-        let trunk = trunk.filter(|folder| folder.is_dir());
+        let mut wanted = Vec::new();
+        let mut want = |at: &Option<v1::CheckpointRef>, run: &RunId, folder: &PathBuf| {
+            if let Some(at) = at.as_ref().filter(|at| at.kept && !has(folder, at.step)) {
+                let (step, hash) = (at.step, at.hash.clone());
+                wanted.push(Wanted { run: run.clone(), folder: folder.clone(), step, hash });
+            }
+        };
+        want(&grant.checkpoint, &key.run, &folder);
+        let edge = run.config.parent.as_ref();
+        let trunk = edge.map(|edge| (&edge.run, self.checkpoints.join(edge.run.as_str())));
+        // A checkpoint of its own lies beyond the fork.
+        if let Some((trunk, folder)) = trunk.as_ref().filter(|_| committed.is_none()) {
+            want(&grant.fork, trunk, folder);
+        }
+        let trunk = trunk.map(|(_, folder)| folder);
+        let trunk = trunk.filter(|folder| folder.is_dir() || !wanted.is_empty());
         let checkpoint_seconds = checkpoint_seconds(&run);
-        Ok(TrainOrder { run, checkpoints: folder, trunk, checkpoint_seconds })
+        let order = TrainOrder { run, checkpoints: folder, trunk, checkpoint_seconds };
+        Ok(Waits { order: Box::new(order), wanted })
     }
 
     /// Stops an attempt at its next step; its end is reported.
     pub(crate) fn stop(&mut self, key: &AttemptKey) {
-        for seat in &mut self.seats {
-            if matches!(&seat.state, SeatState::Busy(work) if work.key == *key) {
-                seat.stop();
-            }
+        if let Some(slot) = self.slot_of(key) {
+            self.stop_slot(slot as usize);
+        }
+    }
+
+    /// Stops what runs on a slot; a second stop adds nothing.
+    fn stop_slot(&mut self, slot: usize) {
+        let seat = &mut self.seats[slot];
+        let SeatState::Busy(work) = &mut seat.state else { return };
+        if work.waits.is_some() {
+            // It has not begun: nothing of it is lost.
+            let key = work.key.clone();
+            seat.state = SeatState::Free;
+            self.stopped_early = true;
+            self.spool.end(&key, End::new(Ending::Stopped { step: 0 }));
+        } else if !work.stopping {
+            work.stopping = seat.orders.try_send(SlotOrder::Stop).is_ok();
         }
     }
 
     /// Forgets an attempt that belongs to someone else, or to nobody.
     pub(crate) fn discard(&mut self, key: &AttemptKey, reason: &str) {
         tracing::warn!("{key} is dropped: {reason}");
-        for seat in &self.seats {
-            if matches!(&seat.state, SeatState::Busy(work) if work.key == *key) {
-                let _ = seat.orders.try_send(SlotOrder::Kill);
+        for seat in &mut self.seats {
+            match &seat.state {
+                SeatState::Busy(work) if work.key == *key && work.waits.is_some() => {
+                    seat.state = SeatState::Free;
+                }
+                SeatState::Busy(work) if work.key == *key => {
+                    let _ = seat.orders.try_send(SlotOrder::Kill);
+                }
+                _ => {}
             }
         }
         self.spool.remove(key);
@@ -235,96 +355,7 @@ impl Supervisor {
             tracing::info!("draining: {reason}");
             self.draining = Some(reason.to_owned());
         }
-        self.seats.iter_mut().for_each(Seat::stop);
-    }
-
-    /// Takes in what a slot tells.
-    pub(crate) fn slot_event(&mut self, event: SlotEvent, now: Instant) -> Changed {
-        let changed = self.take_news(event, now);
-        if changed.beat {
-            // Slots begin and end with a heartbeat.
-            self.share_cores();
-        }
-        changed
-    }
-
-    fn take_news(&mut self, event: SlotEvent, now: Instant) -> Changed {
-        let slot = event.slot;
-        let seat = &mut self.seats[slot];
-        match (event.news, &mut seat.state) {
-            (SlotNews::Ready { canary }, state) => {
-                if matches!(state, SeatState::Starting) {
-                    tracing::debug!(slot, "ready, canary: {canary}");
-                }
-                *state = SeatState::Free;
-                Changed { beat: true, spooled: false }
-            }
-            (SlotNews::Unusable { reason }, state) => {
-                let device_id = seat.device_id.clone();
-                *state = SeatState::Unusable;
-                tracing::error!(slot, "device {device_id} takes no more runs: {reason}");
-                self.refuse_device(&device_id, &reason);
-                Changed { beat: true, spooled: false }
-            }
-            (SlotNews::Started { step, passed_over }, SeatState::Busy(work)) => {
-                for line in passed_over {
-                    tracing::warn!(slot, "{}: checkpoint passed over: {line}", work.key);
-                }
-                work.step = step;
-                work.began = Some(now);
-                self.spool.started(&work.key, step);
-                Changed::default()
-            }
-            (SlotNews::Points(points), SeatState::Busy(work)) => {
-                self.spool.points(&work.key, points, now);
-                Changed { beat: false, spooled: true }
-            }
-            (SlotNews::Progress { step, tokens_per_second }, SeatState::Busy(work)) => {
-                work.step = step;
-                work.tokens_per_second = Some(tokens_per_second);
-                Changed::default()
-            }
-            (SlotNews::Checkpoint(note), SeatState::Busy(work)) => {
-                self.spool.checkpoint(&work.key, note);
-                Changed { beat: false, spooled: true }
-            }
-            (SlotNews::Ended { ending, memory }, SeatState::Busy(_)) => {
-                let SeatState::Busy(work) = std::mem::replace(&mut seat.state, SeatState::Starting)
-                else {
-                    unreachable!("matched above");
-                };
-                self.ended(slot, work, ending, memory, now);
-                Changed { beat: true, spooled: true }
-            }
-            (news, state) => {
-                tracing::error!(slot, "a slot that is {state:?} told {news:?}");
-                Changed::default()
-            }
-        }
-    }
-
-    fn ended(&mut self, slot: usize, work: Work, ending: Ending, memory: Memory, now: Instant) {
-        let seconds = work.began.map(|began| now.duration_since(began).as_secs_f64());
-        match &ending {
-            Ending::Failed { reason, .. } => tracing::warn!(slot, "{} failed: {reason}", work.key),
-            _ => tracing::info!(slot, seconds, "{}: {ending:?}", work.key),
-        }
-        self.stopped_early |= matches!(ending, Ending::Stopped { .. });
-        let end = End { seconds, peak_memory_bytes: memory.peak_bytes, ..End::new(ending) };
-        self.spool.end(&work.key, end);
-    }
-
-    /// A device is refused once none of its slots works.
-    fn refuse_device(&mut self, device_id: &str, reason: &str) {
-        let usable =
-            |seat: &Seat| seat.device_id == device_id && !matches!(seat.state, SeatState::Unusable);
-        if self.seats.iter().any(usable) {
-            return;
-        }
-        for device in self.devices.iter_mut().filter(|device| device.id == device_id) {
-            device.refused = Some(reason.to_owned());
-            self.devices_changed = true;
-        }
+        (0..self.seats.len()).for_each(|slot| self.stop_slot(slot));
     }
 
     /// The end of an attempt is known to the coordinator.
@@ -370,85 +401,9 @@ impl Supervisor {
         self.seats.clear();
     }
 
-    /// What `Join` says.
-    pub(crate) fn join_request(&self) -> v1::JoinRequest {
-        let slots = (0..)
-            .zip(&self.seats)
-            .map(|(index, seat)| v1::Slot { index, device_id: seat.device_id.clone() });
-        let held = self.spool.marks().into_iter().map(|mark| v1::HeldAttempt {
-            slot: self.slot_of(&mark.key),
-            key: Some((&mark.key).into()),
-            last_seq: mark.last_seq,
-        });
-        v1::JoinRequest {
-            worker_id: self.identity.worker_id.clone(),
-            incarnation: self.identity.incarnation,
-            host: self.identity.host.clone(),
-            devices: self.devices.iter().map(Into::into).collect(),
-            slots: slots.collect(),
-            held: held.collect(),
-            lifetime_ms: None,
-        }
-    }
-
     fn slot_of(&self, key: &AttemptKey) -> Option<u32> {
         let is_at = |seat: &Seat| matches!(&seat.state, SeatState::Busy(work) if work.key == *key);
         (0..).zip(&self.seats).find_map(|(index, seat)| is_at(seat).then_some(index))
-    }
-
-    /// What a verdict of `Join` means.
-    pub(crate) fn verdict(&mut self, verdict: &v1::Verdict) -> Result<(), String> {
-        let key = convert::attempt_key("verdict.key", verdict.key.as_ref())
-            .map_err(|error| error.to_string())?;
-        match verdict.kind() {
-            v1::verdict::Kind::Keep => self.spool.acked_points(&key, verdict.acked_seq),
-            v1::verdict::Kind::Kill => self.discard(&key, &verdict.reason),
-            // Without an end of ours it is news that the coordinator knows one.
-            v1::verdict::Kind::Done if self.slot_of(&key).is_some() => {
-                self.discard(&key, "its end is known already");
-            }
-            v1::verdict::Kind::Done => self.spool.remove(&key),
-            v1::verdict::Kind::Unspecified => {
-                return Err(format!("{key}: a verdict of a later version"));
-            }
-        }
-        Ok(())
-    }
-
-    /// The next heartbeat but for its numbers.
-    pub(crate) fn heartbeat(&mut self, now: Instant) -> v1::Heartbeat {
-        let mut running = Vec::new();
-        let mut free_slots = Vec::new();
-        let paused = self.paused_until.is_some_and(|until| now < until);
-        for (slot, seat) in (0..).zip(&self.seats) {
-            match &seat.state {
-                SeatState::Busy(work) => running.push(v1::RunningAttempt {
-                    key: Some((&work.key).into()),
-                    slot,
-                    step: work.step,
-                    tokens_per_second: work.tokens_per_second,
-                }),
-                SeatState::Free if !paused && self.draining.is_none() => free_slots.push(slot),
-                _ => {}
-            }
-        }
-        let mut ended = self.spool.keys();
-        ended.retain(|key| self.slot_of(key).is_none());
-        let devices = if std::mem::take(&mut self.devices_changed) {
-            self.devices.iter().map(Into::into).collect()
-        } else {
-            Vec::new()
-        };
-        v1::Heartbeat {
-            worker_id: self.identity.worker_id.clone(),
-            incarnation: self.identity.incarnation,
-            running,
-            ended: ended.iter().map(Into::into).collect(),
-            free_slots,
-            draining: self.draining.is_some(),
-            devices,
-            ..v1::Heartbeat::default()
-        }
     }
 }
 
@@ -462,79 +417,10 @@ impl SeatState {
     }
 }
 
-impl Seat {
-    /// Stops what runs here; a second stop adds nothing.
-    fn stop(&mut self) {
-        if let SeatState::Busy(work) = &mut self.state
-            && !work.stopping
-        {
-            work.stopping = self.orders.try_send(SlotOrder::Stop).is_ok();
-        }
-    }
-}
-
 /// Seconds between two checkpoints of a run.
 fn checkpoint_seconds(run: &Run) -> f64 {
     let guessed_seconds = run.config.own_flops() / GUESSED_FLOPS_PER_SECOND;
     (CHECKPOINT_SHARE * guessed_seconds).clamp(CHECKPOINT_SECONDS_MIN, CHECKPOINT_SECONDS_MAX)
-}
-
-/// File beside the checkpoints of a trunk with the steps that branches fork from.
-const FORKS: &str = "forks.json";
-
-/// Makes the folder of a run's checkpoints and removes those beyond the newest one of this worker
-/// that was committed: the points before them may be lost, and a run resumed from there would leave
-/// a hole in its curve.
-fn keep_committed(folder: &Path, committed: Option<u64>) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    for (step, path) in checkpoints_in(folder)? {
-        if committed.is_none_or(|newest| step > newest) {
-            remove(&path)?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes down which checkpoints outlive their run; nothing where there are none.
-fn note_forks(folder: &Path, forks: &[u64]) -> io::Result<()> {
-    if forks.is_empty() {
-        return Ok(());
-    }
-    fs::write(folder.join(FORKS), serde_json::to_vec(forks)?)
-}
-
-/// Removes all but the newest checkpoint of a run and those that branches fork from.
-fn keep_newest(folder: &Path) -> io::Result<()> {
-    if !folder.exists() {
-        return Ok(());
-    }
-    let forks: Vec<u64> = match fs::read(folder.join(FORKS)) {
-        Ok(text) => serde_json::from_slice(&text)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    let mut found = checkpoints_in(folder)?;
-    found.sort_unstable();
-    found.pop();
-    let mut old = found.iter().filter(|(step, _)| !forks.contains(step));
-    old.try_for_each(|(_, path)| remove(path))
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
-}
-
-/// Steps and paths of the checkpoints in a folder, as the trainer names them.
-fn checkpoints_in(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        if let Some(step) = name.and_then(|name| name.strip_prefix("step-")?.parse().ok()) {
-            found.push((step, path));
-        }
-    }
-    Ok(found)
 }
 
 #[cfg(test)]

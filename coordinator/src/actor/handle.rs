@@ -8,7 +8,7 @@ use sweep_spec::{
     id::{RunId, SweepId},
     policy::Policy,
 };
-use sweep_store::{CheckpointRecord, CheckpointRow, NewSweep, Submitted};
+use sweep_store::{CheckpointRecord, CheckpointRow, Kept, NewSweep, Submitted};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -26,10 +26,23 @@ const INBOX_WAIT: Duration = Duration::from_secs(10);
 /// What goes down a worker's life line, with its sequence number.
 #[derive(Debug)]
 pub(crate) enum Order {
-    Ack { heartbeat: u64 },
-    Grant { grant: Grant, run_json: String, checkpoint: Option<CheckpointRecord> },
-    Kill { key: AttemptKey, reason: String },
-    Drain { reason: String },
+    Ack {
+        heartbeat: u64,
+    },
+    Grant {
+        grant: Grant,
+        run_json: String,
+        checkpoint: Option<CheckpointRecord>,
+        /// Of a branch, the kept checkpoint of its trunk.
+        fork: Option<CheckpointRecord>,
+    },
+    Kill {
+        key: AttemptKey,
+        reason: String,
+    },
+    Drain {
+        reason: String,
+    },
 }
 
 /// The answer to a worker that joined: each attempt with its verdict and last durable batch.
@@ -61,6 +74,7 @@ pub(super) enum Request {
     Beat(u64, u64, Beat, Reply<()>),
     Finish(Ended, u64, Reply<()>),
     Checkpoint(CheckpointRow, Reply<()>),
+    Keep(AttemptKey, u64, String, Reply<Kept>),
     Drain(String, Reply<()>),
     View(View),
 }
@@ -147,6 +161,16 @@ impl Handle {
 
     pub(crate) async fn checkpoint(&self, row: CheckpointRow) -> Result<(), Status> {
         self.ask(|reply| Request::Checkpoint(row, reply)).await
+    }
+
+    /// Notes that the files of a checkpoint are kept.
+    pub(crate) async fn keep(
+        &self,
+        key: AttemptKey,
+        step: u64,
+        hash: String,
+    ) -> Result<Kept, Status> {
+        self.ask(|reply| Request::Keep(key, step, hash, reply)).await
     }
 
     pub(crate) async fn drain(&self, worker: String) -> Result<(), Status> {

@@ -1,5 +1,6 @@
 //! The services: messages in, requests to actor and store, messages out. They decide nothing.
 
+mod artifacts;
 mod control;
 mod progress;
 mod rows;
@@ -14,6 +15,8 @@ use tonic::Status;
 
 use crate::{
     actor::Handle,
+    artifact::Artifacts,
+    clients::Revoked,
     clock::Clock,
     ingest::{Ingest, Latest},
 };
@@ -31,6 +34,10 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// Address of the store, for people.
     pub(crate) address: String,
+    /// Where checkpoints are kept, if they are.
+    pub(crate) artifacts: Option<Artifacts>,
+    /// Certificates that open nothing any more.
+    pub(crate) revoked: Revoked,
     /// Turns true when the coordinator goes down; streams end then.
     pub(crate) stopped: watch::Receiver<bool>,
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sweep_proto::{convert, fault::Fault, v1};
-use sweep_spec::attempt::AttemptKey;
-use sweep_store::{Batch, CheckpointRow, Ingested};
+use sweep_spec::attempt::{AttemptKey, Device};
+use sweep_store::{Batch, CheckpointRecord, CheckpointRow, Ingested};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -12,9 +12,10 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Shared, Streamed};
+use super::{Shared, Streamed, artifacts};
 use crate::{
     actor::{ORDERS_MAX, Order},
+    clients::certificate_of,
     clock::unix_ms,
     scheduler::{Beat, Ended, HEARTBEAT, Held, Joined, LEASE, Running, Verdict},
 };
@@ -75,6 +76,7 @@ impl v1::work_server::Work for WorkService {
             heartbeat_ms: millis(HEARTBEAT),
             lease_ms: millis(LEASE),
             unacknowledged_batches_max: UNACKNOWLEDGED_MAX,
+            keeps_checkpoints: self.shared.artifacts.is_some(),
         }))
     }
 
@@ -85,7 +87,8 @@ impl v1::work_server::Work for WorkService {
         request: Request<Streaming<v1::Heartbeat>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let (sender, receiver) = mpsc::channel(ORDERS_MAX);
-        tokio::spawn(session(self.shared.clone(), request.into_inner(), sender));
+        let caller = certificate_of(request.extensions());
+        tokio::spawn(session(self.shared.clone(), request.into_inner(), sender, caller));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -133,6 +136,32 @@ impl v1::work_server::Work for WorkService {
         self.shared.actor.finish(ended, message.last_seq).await?;
         Ok(Response::new(v1::FinishAttemptReply {}))
     }
+
+    async fn put_artifact(
+        &self,
+        request: Request<Streaming<v1::PutArtifactRequest>>,
+    ) -> Result<Response<v1::PutArtifactReply>, Status> {
+        artifacts::put(&self.shared, request.into_inner()).await?;
+        Ok(Response::new(v1::PutArtifactReply {}))
+    }
+
+    async fn keep_checkpoint(
+        &self,
+        request: Request<v1::KeepCheckpointRequest>,
+    ) -> Result<Response<v1::KeepCheckpointReply>, Status> {
+        artifacts::keep(&self.shared, request.into_inner()).await?;
+        Ok(Response::new(v1::KeepCheckpointReply {}))
+    }
+
+    type GetArtifactStream = Streamed<v1::ArtifactChunk>;
+
+    async fn get_artifact(
+        &self,
+        request: Request<v1::GetArtifactRequest>,
+    ) -> Result<Response<Self::GetArtifactStream>, Status> {
+        let chunks = artifacts::get(&self.shared, request.into_inner()).await?;
+        Ok(Response::new(chunks))
+    }
 }
 
 fn joined(message: &v1::JoinRequest) -> Result<Joined, Status> {
@@ -150,10 +179,26 @@ fn joined(message: &v1::JoinRequest) -> Result<Joined, Status> {
         worker: worker_id(&message.worker_id)?,
         host: name("host", &message.host)?,
         incarnation: message.incarnation,
-        devices: message.devices.iter().map(convert::device).collect(),
+        devices: devices(&message.devices)?,
         slots: message.slots.iter().map(convert::slot).collect(),
         held,
+        lifetime: message.lifetime_ms.map(Duration::from_millis),
     })
+}
+
+/// Devices whose names can stand in a line.
+fn devices(messages: &[v1::Device]) -> Result<Vec<Device>, Status> {
+    let mut devices = Vec::with_capacity(messages.len());
+    for (index, message) in messages.iter().enumerate() {
+        let device = convert::device(message);
+        for (field, text) in
+            [("id", &device.id), ("name", &device.name), ("backend", &device.backend)]
+        {
+            name(&format!("devices[{index}].{field}"), text)?;
+        }
+        devices.push(device);
+    }
+    Ok(devices)
 }
 
 fn verdict((key, verdict, acked_seq): (AttemptKey, Verdict, u64)) -> v1::Verdict {
@@ -191,18 +236,23 @@ fn beat(message: &v1::Heartbeat) -> Result<Beat, Status> {
         ended,
         free_slots: message.free_slots.clone(),
         draining: message.draining,
-        devices: message.devices.iter().map(convert::device).collect(),
+        devices: devices(&message.devices)?,
     })
 }
 
 type Directives = mpsc::Sender<Result<v1::Directive, Status>>;
 
 /// The life line of one worker, until it breaks, falls silent or the coordinator goes down.
-async fn session(shared: Shared, mut beats: Streaming<v1::Heartbeat>, sender: Directives) {
+async fn session(
+    shared: Shared,
+    mut beats: Streaming<v1::Heartbeat>,
+    sender: Directives,
+    caller: Option<String>,
+) {
     let mut open: Option<(String, u64)> = None;
     let result = tokio::select! {
         biased;
-        result = beat_loop(&shared, &mut beats, &sender, &mut open) => result,
+        result = beat_loop(&shared, &mut beats, &sender, caller.as_deref(), &mut open) => result,
         () = shared.going_down() => Err(Fault::Busy.status("the coordinator is going down")),
     };
     if let Some((worker, number)) = open {
@@ -217,6 +267,7 @@ async fn beat_loop(
     shared: &Shared,
     beats: &mut Streaming<v1::Heartbeat>,
     sender: &Directives,
+    caller: Option<&str>,
     open: &mut Option<(String, u64)>,
 ) -> Result<(), Status> {
     loop {
@@ -225,6 +276,7 @@ async fn beat_loop(
         let Some(message) = timeout(LEASE, beats.message()).await.map_err(silent)?? else {
             return Ok(());
         };
+        shared.revoked.check(caller)?;
         let beat = beat(&message)?;
         let number = match open {
             Some((worker, _)) if *worker != beat.worker => {
@@ -261,18 +313,22 @@ fn directive(sequence: u64, order: Order) -> v1::Directive {
         Order::Ack { heartbeat } => {
             Wire::HeartbeatAck(v1::HeartbeatAck { sequence: heartbeat, lease_ms: millis(LEASE) })
         }
-        Order::Grant { grant, run_json, checkpoint } => Wire::Grant(v1::Grant {
+        Order::Grant { grant, run_json, checkpoint, fork } => Wire::Grant(v1::Grant {
             key: Some((&grant.key).into()),
             slot: grant.slot,
             run_json,
             lease_ms: millis(LEASE),
-            checkpoint: checkpoint
-                .map(|found| v1::CheckpointRef { step: found.step, hash: found.hash }),
+            checkpoint: checkpoint.map(checkpoint_ref),
+            fork: fork.map(checkpoint_ref),
         }),
         Order::Kill { key, reason } => Wire::Kill(v1::Kill { key: Some((&key).into()), reason }),
         Order::Drain { reason } => Wire::Drain(v1::Drain { reason }),
     };
     v1::Directive { sequence, directive: Some(wire) }
+}
+
+fn checkpoint_ref(found: CheckpointRecord) -> v1::CheckpointRef {
+    v1::CheckpointRef { step: found.step, hash: found.hash, kept: found.kept }
 }
 
 type Acks = mpsc::Sender<Result<v1::PointAck, Status>>;

@@ -60,6 +60,14 @@ impl Scheduler {
                 .count();
             lines.push(format!("Every slot is busy; {longer} runs are ahead of it."));
         }
+        for (id, worker) in self.workers.iter().filter(|(_, worker)| worker.takes_runs()) {
+            if let Some(left) = worker.left(now).filter(|_| !self.fits(now, run, worker)) {
+                lines.push(format!(
+                    "Worker {id} leaves in {} min, which is before the run would end there.",
+                    left.as_secs() / 60
+                ));
+            }
+        }
         for (worker, device, left) in self.bad_devices.list(now) {
             lines.push(format!(
                 "Device {device} of worker {worker} takes no run for {} min more: three runs failed \

@@ -3,14 +3,15 @@
 //! A branch waits for its trunk's checkpoint at the step it forks at, and may start while the trunk
 //! goes on. A trunk that has ended without that checkpoint, because the fork was asked for after it
 //! had passed the step, holds nobody up: the branch starts from the nearest earlier checkpoint and
-//! trains the steps between again.
+//! trains the steps between again. Where the coordinator keeps the checkpoint, a branch may start
+//! anywhere, best where the checkpoint lies already.
 
 use std::{
     collections::{BTreeSet, HashMap},
     time::Duration,
 };
 
-use sweep_spec::{attempt::RunState, id::RunId};
+use sweep_spec::{attempt::RunState, id::RunId, run::ParentEdge};
 
 use super::{Action, LEASE, Scheduler, order::Speeds, state::RunEntry};
 
@@ -20,6 +21,8 @@ pub(super) enum Fork<'a> {
     Free,
     /// Its trunk's checkpoint lies on these workers.
     At(&'a BTreeSet<String>),
+    /// It lies on these, and the coordinator keeps it for all others.
+    Kept(&'a BTreeSet<String>),
     /// The checkpoint is still to be made, by the trunk at this index.
     Waits(usize),
 }
@@ -31,10 +34,18 @@ impl Scheduler {
         let Some(&index) = self.index.get(&edge.run) else { return Fork::Free };
         let trunk = &self.runs[index];
         match trunk.checkpoints.get(&edge.step) {
+            Some(workers) if trunk.kept.contains(&edge.step) => Fork::Kept(workers),
             Some(workers) => Fork::At(workers),
             None if trunk.state == RunState::Finished => Fork::Free,
             None => Fork::Waits(index),
         }
+    }
+
+    /// Of a branch, the trunk's checkpoint that it begins after, where the coordinator keeps it.
+    pub(crate) fn kept_fork(&self, run: &RunId) -> Option<ParentEdge> {
+        let run = self.run(run)?;
+        let kept = matches!(self.fork(run), Fork::Kept(_));
+        run.config.parent.clone().filter(|_| kept)
     }
 
     /// Whether a branch waits for these workers, which have its checkpoint, rather than train the
@@ -130,7 +141,7 @@ impl Scheduler {
         let edge = run.config.parent.as_ref()?;
         let trunk = edge.run.short();
         match self.fork(run) {
-            Fork::Free => None,
+            Fork::Free | Fork::Kept(_) => None,
             Fork::At(workers) => {
                 let names: Vec<&str> = workers.iter().map(String::as_str).collect();
                 let waits = run.checkpoint.is_none() && self.is_worth_waiting(now, run, workers);

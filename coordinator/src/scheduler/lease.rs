@@ -47,11 +47,12 @@ impl Scheduler {
     }
 
     pub(super) fn join(&mut self, now: Duration, joined: Joined, actions: &mut Vec<Action>) {
-        let Joined { worker: id, host, incarnation, devices, slots, held } = joined;
+        let Joined { worker: id, host, incarnation, devices, slots, held, lifetime } = joined;
         let slots =
             slots.into_iter().map(|slot| SlotEntry { slot, ready: false, holder: None }).collect();
         let mut entry = WorkerEntry::expected(now, incarnation);
         (entry.host, entry.devices, entry.slots) = (host, devices, slots);
+        entry.set_lifetime(now, lifetime);
         self.workers.insert(id.clone(), entry);
         self.count_kinds();
         let mut kept = Vec::new();

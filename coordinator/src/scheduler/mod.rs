@@ -7,6 +7,7 @@
 mod explain;
 mod fork;
 mod lease;
+mod lifetime;
 mod order;
 mod policy;
 mod rules;
@@ -73,6 +74,8 @@ pub(crate) enum Event {
     Ended(Ended),
     /// A checkpoint was committed.
     Checkpoint { key: AttemptKey, step: u64 },
+    /// The coordinator keeps the files of a committed checkpoint.
+    Kept { run: RunId, step: u64 },
     /// An operator wants a worker to leave.
     Drain { worker: String },
 }
@@ -86,6 +89,8 @@ pub(crate) struct Joined {
     pub(crate) devices: Vec<Device>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) held: Vec<Held>,
+    /// Time until its machine is taken away, where it knows.
+    pub(crate) lifetime: Option<Duration>,
 }
 
 /// An attempt that a joining worker holds.
@@ -214,6 +219,7 @@ impl Scheduler {
             Event::GrantRefused { key } => self.grant_refused(now, &key),
             Event::Ended(ended) => self.ended(now, ended, &mut actions),
             Event::Checkpoint { key, step } => self.checkpoint(&key, step),
+            Event::Kept { run, step } => self.kept(&run, step),
             Event::Drain { worker } => self.drain(&worker, &mut actions),
         }
         self.settle_branches(&mut actions);
@@ -315,6 +321,14 @@ impl Scheduler {
             run.checkpoints.entry(step).or_default().insert(live.worker.clone());
             // A branch may be ready now.
             self.stale = true;
+        }
+    }
+
+    fn kept(&mut self, run: &RunId, step: u64) {
+        let Some(&index) = self.index.get(run) else { return };
+        let run = &mut self.runs[index];
+        if run.config.is_trunk() {
+            run.kept.insert(step);
         }
     }
 

@@ -60,7 +60,7 @@ impl Scheduler {
         let free: Vec<(String, u32)> = self
             .workers
             .iter()
-            .filter(|(_, worker)| worker.takes_runs())
+            .filter(|(_, worker)| worker.takes_runs() && !worker.is_leaving(now))
             .flat_map(|(id, worker)| {
                 let good = |device: &str| !self.bad_devices.holds(now, id, device);
                 let ready = worker
@@ -89,7 +89,8 @@ impl Scheduler {
 
     /// The longest waiting run, if it can one that has no checkpoint on another worker. A branch
     /// waits for a worker that has its trunk's checkpoint as long as there may be one: elsewhere it
-    /// would train the steps of its trunk again.
+    /// would train the steps of its trunk again. One that ends before the worker leaves goes before
+    /// one that does not.
     fn next_run(&mut self, now: Duration, worker: &str) -> Option<Waiting> {
         while let Some(&Waiting { index, .. }) = self.queue.get(self.queue_head)
             && (self.runs[index].state != RunState::Queued || self.runs[index].live.is_some())
@@ -113,9 +114,14 @@ impl Scheduler {
                     }
                     false
                 }
+                (None, Fork::Kept(holders)) => {
+                    let ready = |holder: &String| self.takes_runs(holder);
+                    !holders.contains(worker) && holders.iter().any(ready)
+                }
                 _ => false,
             };
-            if !elsewhere {
+            let fits = self.workers.get(worker).is_none_or(|entry| self.fits(now, run, entry));
+            if fits && !elsewhere {
                 return Some(waiting);
             }
             second = second.or(Some(waiting));

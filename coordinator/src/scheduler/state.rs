@@ -64,6 +64,8 @@ pub(crate) struct RunEntry {
     pub(super) checkpoint: Option<(u64, String)>,
     /// Of a trunk: its committed steps with the workers that wrote their checkpoints.
     pub(super) checkpoints: BTreeMap<u64, BTreeSet<String>>,
+    /// Of a trunk: the steps whose checkpoints the coordinator keeps.
+    pub(super) kept: BTreeSet<u64>,
     pub(crate) live: Option<Live>,
     /// Workers lost under it since its last checkpoint.
     pub(super) lost_on: BTreeSet<String>,
@@ -154,6 +156,10 @@ pub(crate) struct WorkerEntry {
     /// Its life line is open.
     pub(crate) session: bool,
     pub(crate) draining: bool,
+    /// When its machine is taken away, where that is known.
+    pub(super) leaves: Option<Duration>,
+    /// With less time left it takes no more runs.
+    pub(super) left_min: Duration,
 }
 
 /// A slot of a worker.
@@ -180,6 +186,8 @@ impl WorkerEntry {
             last_beat: None,
             session: false,
             draining: false,
+            leaves: None,
+            left_min: Duration::ZERO,
         }
     }
 
@@ -314,6 +322,7 @@ impl Scheduler {
             reason: None,
             checkpoint: saved.checkpoint,
             checkpoints: holders(saved.checkpoints),
+            kept: saved.kept.into_iter().collect(),
             live: None,
             lost_on: BTreeSet::new(),
             dropped: false,

@@ -1,5 +1,6 @@
 mod decision;
 mod histories;
+mod lifetime;
 mod makespan;
 mod policy;
 mod rules;
@@ -62,6 +63,7 @@ fn saved(config: &RunConfig) -> SavedRun {
         failures: Failures::default(),
         checkpoint: None,
         checkpoints: Vec::new(),
+        kept: Vec::new(),
         live: None,
     }
 }
@@ -81,7 +83,11 @@ fn sweep_id(name: u8) -> SweepId {
 }
 
 fn join(worker: &str, slots: u32, incarnation: u64, held: Vec<Held>) -> Event {
-    Event::Join(Joined {
+    Event::Join(joined(worker, slots, incarnation, held))
+}
+
+fn joined(worker: &str, slots: u32, incarnation: u64, held: Vec<Held>) -> Joined {
+    Joined {
         worker: worker.into(),
         host: "box".into(),
         incarnation,
@@ -95,7 +101,8 @@ fn join(worker: &str, slots: u32, incarnation: u64, held: Vec<Held>) -> Event {
         }],
         slots: (0..slots).map(|index| Slot { index, device_id: "cpu".into() }).collect(),
         held,
-    })
+        lifetime: None,
+    }
 }
 
 fn beat(worker: &str, incarnation: u64, running: &[AttemptKey], free: &[u32]) -> Event {
@@ -392,6 +399,24 @@ fn a_branch_waits_for_the_worker_with_the_checkpoint_unless_it_is_gone() {
         scheduler.on_event(at(second), ended(&granted.key, Ending::Finished { step: 1000 }));
     }
     assert_eq!(order, [members[2].0.id(), short.id()]);
+}
+
+#[test]
+fn a_branch_of_a_kept_checkpoint_waits_for_nobody() {
+    let mut scheduler = with_worker(1);
+    scheduler.on_event(at(0), join("v", 1, 1, Vec::new()));
+    scheduler.on_event(at(0), Event::SessionOpened { worker: "v".into() });
+    let members = family(32, &[500, 1000]);
+    let (trunk, short) = (members[0].0.clone(), members[1].0.clone());
+    scheduler.on_event(at(0), sweep(1, &members));
+    scheduler.on_event(at(1), beat("w", 1, &[], &[0]));
+    scheduler.on_event(at(2), checkpoint(&trunk, 400));
+    assert!(ids(&scheduler.on_event(at(3), beat("v", 1, &[], &[0]))).is_empty());
+    assert_eq!(scheduler.kept_fork(&short.id()), None);
+    let kept = Event::Kept { run: trunk.id(), step: 400 };
+    assert_eq!(ids(&scheduler.on_event(at(4), kept)), [short.id()]);
+    assert_eq!(scheduler.kept_fork(&short.id()), short.parent);
+    assert!(scheduler.explain(at(4), &members[2].0.id()).unwrap()[0].contains("at step 800"));
 }
 
 #[test]

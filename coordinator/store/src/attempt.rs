@@ -44,17 +44,17 @@ impl Database {
         let mut tx = self.begin().await?;
         let mut opened = open_runs(&mut tx, rows).await.map_err(failed)?;
         let mut granted = Vec::with_capacity(rows.len());
+        let mut attempts = Vec::with_capacity(rows.len());
         for row in rows {
             // Once: a second grant of the same number came too late.
             let run = opened.remove(&row.key);
-            if let Some((run_no, _)) = &run {
-                insert_attempt(&mut tx, *run_no, row).await.map_err(failed)?;
-            }
+            attempts.extend(run.iter().map(|(run_no, _)| (*run_no, row)));
             granted.push(run.map(|(_, run_json)| Granted { run_json, checkpoint: None }));
         }
+        insert_attempts(&mut tx, &attempts).await.map_err(failed)?;
         tx.commit().await.map_err(failed)?;
         let keys = rows.iter().map(|row| &row.key);
-        let mut checkpoints = self.checkpoints_here(keys).await?;
+        let mut checkpoints = self.offer_checkpoints(keys).await?;
         for (row, granted) in rows.iter().zip(&mut granted) {
             if let Some(granted) = granted {
                 granted.checkpoint = checkpoints.remove(&row.key.run);
@@ -226,30 +226,72 @@ async fn open_runs(
     opened.iter().map(read).collect()
 }
 
-async fn insert_attempt(tx: &mut Tx, run_no: i64, row: &GrantRow) -> Result<(), sqlx::Error> {
-    query(
-        "INSERT INTO attempt (run_no, number, worker_no, incarnation, slot, device_id, \
-         device_name, backend, started_unix_ms) \
-         VALUES ($1, $2, (SELECT worker_no FROM worker WHERE id = $3), $4, $5, $6, $7, $8, $9)",
+/// One statement for all of them: a statement costs about as much as ten rows.
+async fn insert_attempts(tx: &mut Tx, attempts: &[(i64, &GrantRow)]) -> Result<(), sqlx::Error> {
+    macro_rules! insert {
+        ($list:literal) => {
+            concat!(
+                "INSERT INTO attempt (run_no, number, worker_no, incarnation, slot, device_id, \
+                 device_name, backend, started_unix_ms) \
+                 SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), \
+                 (SELECT worker_no FROM worker WHERE id = value ->> 2), \
+                 CAST(value ->> 3 AS BIGINT), CAST(value ->> 4 AS BIGINT), value ->> 5, \
+                 value ->> 6, value ->> 7, CAST(value ->> 8 AS BIGINT) FROM ",
+                $list
+            )
+        };
+    }
+    if attempts.is_empty() {
+        return Ok(());
+    }
+    let columns = |&(run_no, row): &(i64, &GrantRow)| {
+        serde_json::json!([
+            run_no,
+            row.key.number,
+            row.worker,
+            int(row.incarnation),
+            row.slot,
+            row.device_id,
+            row.device_name,
+            row.backend,
+            row.unix_ms,
+        ])
+    };
+    let packed: Vec<_> = attempts.iter().map(columns).collect();
+    let list = serde_json::Value::from(packed).to_string();
+    Query::of(
+        insert!("json_each($1)"),
+        insert!("json_array_elements(CAST($1 AS json)) AS packed (value)"),
     )
-    .bind(run_no)
-    .bind(row.key.number)
-    .bind(&row.worker)
-    .bind(int(row.incarnation))
-    .bind(row.slot)
-    .bind(&row.device_id)
-    .bind(&row.device_name)
-    .bind(&row.backend)
-    .bind(row.unix_ms)
+    .bind(list)
     .execute(tx)
     .await?;
     Ok(())
 }
 
+// The last finite value of a metric along the lineage of a run that finished.
+macro_rules! last_value {
+    ($metric_no:literal) => {
+        concat!(
+            "CASE WHEN $8 THEN (SELECT point.value FROM attempt JOIN point USING (attempt_no) \
+             WHERE attempt.run_no = run.run_no AND point.metric_no = ",
+            $metric_no,
+            " AND point.step > attempt.lineage_after AND point.step <= attempt.lineage_until \
+             ORDER BY point.step DESC LIMIT 1) END"
+        )
+    };
+}
+
 async fn end_attempt(tx: &mut Tx, row: &EndRow) -> Result<Applied, sqlx::Error> {
+    // A first attempt has no lineage to look up.
+    let first = row.key.number == 1;
+    let begun = row.resume_step.filter(|_| first);
     let ended = query(
         "UPDATE attempt SET outcome = $1, ended_unix_ms = $2, reason = $3, end_step = $4, \
-         measured_seconds = $5, peak_memory_bytes = $6, points_thinned = $7 \
+         measured_seconds = $5, peak_memory_bytes = $6, points_thinned = $7, \
+         resume_step = coalesce(resume_step, $10), \
+         lineage_after = CASE WHEN resume_step IS NULL THEN coalesce($11, lineage_after) \
+             ELSE lineage_after END \
          WHERE run_no = (SELECT run_no FROM run WHERE id = $8 AND attempts = attempt.number) \
          AND number = $9 AND outcome IS NULL RETURNING attempt_no, run_no",
     )
@@ -262,33 +304,33 @@ async fn end_attempt(tx: &mut Tx, row: &EndRow) -> Result<Applied, sqlx::Error> 
     .bind(int(row.points_thinned))
     .bind(row.key.run.as_str())
     .bind(row.key.number)
+    .bind(begun.map(int))
+    .bind(begun.map(lineage::after))
     .fetch_optional(&mut *tx)
     .await?;
     let Some(ended) = ended else { return repeated_end(tx, row).await };
     let (attempt_no, run_no): (i64, i64) = (ended.try_get(0)?, ended.try_get(1)?);
-    if let Some(step) = row.resume_step {
+    if let Some(step) = row.resume_step.filter(|_| !first) {
         lineage::begin(tx, Beginning { attempt_no, run_no, number: row.key.number, step }).await?;
     }
-    let (loss, bits) = if row.outcome == Outcome::Finished {
-        let loss = last_value(tx, run_no, Metric::ValidationLoss).await?;
-        (loss, last_value(tx, run_no, Metric::ValidationBitsPerByte).await?)
-    } else {
-        (None, None)
-    };
-    query(
-        "UPDATE run SET state = $1, reason = $2, failures_program = $3, failures_infrastructure = $4, \
-         failures_without_checkpoint = $5, final_validation_loss = $6, \
-         final_validation_bits_per_byte = $7 WHERE run_no = $8 AND attempts = $9",
-    )
+    query(concat!(
+        "UPDATE run SET state = $1, reason = $2, failures_program = $3, \
+         failures_infrastructure = $4, failures_without_checkpoint = $5, final_validation_loss = ",
+        last_value!("$9"),
+        ", final_validation_bits_per_byte = ",
+        last_value!("$10"),
+        " WHERE run_no = $6 AND attempts = $7"
+    ))
     .bind(row.state.name())
     .bind(&row.state_reason)
     .bind(row.failures.program)
     .bind(row.failures.infrastructure)
     .bind(row.failures.without_checkpoint)
-    .bind(loss)
-    .bind(bits)
     .bind(run_no)
     .bind(row.key.number)
+    .bind(row.outcome == Outcome::Finished)
+    .bind(metric_no(Metric::ValidationLoss))
+    .bind(metric_no(Metric::ValidationBitsPerByte))
     .execute(&mut *tx)
     .await?;
     Ok(Applied::Done)
@@ -306,18 +348,4 @@ async fn repeated_end(tx: &mut Tx, row: &EndRow) -> Result<Applied, sqlx::Error>
     .fetch_optional(&mut *tx)
     .await?;
     Ok(if same.is_some() { Applied::Done } else { Applied::Fenced })
-}
-
-/// The last finite value of a metric along the lineage.
-async fn last_value(tx: &mut Tx, run_no: i64, metric: Metric) -> Result<Option<f64>, sqlx::Error> {
-    let row = query(
-        "SELECT point.value FROM attempt JOIN point USING (attempt_no) \
-         WHERE attempt.run_no = $1 AND point.metric_no = $2 AND point.step > attempt.lineage_after \
-         AND point.step <= attempt.lineage_until ORDER BY point.step DESC LIMIT 1",
-    )
-    .bind(run_no)
-    .bind(metric_no(metric))
-    .fetch_optional(&mut *tx)
-    .await?;
-    row.map_or(Ok(None), |row| row.try_get(0))
 }

@@ -1,4 +1,5 @@
-//! Checkpoints: a row is the pointer to files that lie on a worker.
+//! Checkpoints: a row is the pointer to files that lie on the worker that wrote them and, where they
+//! are kept, with the coordinator too.
 
 use std::collections::HashMap;
 
@@ -8,10 +9,14 @@ use crate::{
     attempt::{keys_of, packed},
     database::Database,
     error::StoreError,
-    record::{Applied, CheckpointRecord, CheckpointRow},
+    record::{Applied, CheckpointRecord, CheckpointRow, Kept},
     run::{count, int},
     sql::{Query, Row, query},
 };
+
+/// Checkpoints of a run that the coordinator keeps beside those that branches fork from: one to
+/// fall back on.
+pub(crate) const KEPT: usize = 2;
 
 impl Database {
     pub(crate) async fn commit_checkpoint(
@@ -63,38 +68,197 @@ impl Database {
         Ok(Applied::Done)
     }
 
-    /// For each of these attempts' runs the newest checkpoint that lies on the attempt's worker:
-    /// nobody else's files are there.
-    pub(crate) async fn checkpoints_here<'a>(
+    /// Notes that the coordinator keeps the files of a checkpoint, and which of the run's it need
+    /// not keep any more; nothing for one that was never committed with this hash.
+    pub(crate) async fn keep_checkpoint(
+        &self,
+        key: &AttemptKey,
+        step: u64,
+        hash: &str,
+    ) -> Result<Option<Kept>, StoreError> {
+        let failed = |error| self.failed(error);
+        let mut tx = self.begin().await?;
+        let marked = query(
+            "UPDATE checkpoint SET kept = $1 WHERE step = $2 AND hash = $3 AND attempt_no = \
+             (SELECT attempt.attempt_no FROM run JOIN attempt USING (run_no) \
+              WHERE run.id = $4 AND attempt.number = $5)",
+        )
+        .bind(true)
+        .bind(int(step))
+        .bind(hash)
+        .bind(key.run.as_str())
+        .bind(key.number)
+        .execute(&mut tx)
+        .await
+        .map_err(failed)?;
+        if marked == 0 {
+            return Ok(None);
+        }
+        let rows = query(
+            "SELECT checkpoint.attempt_no, checkpoint.step, checkpoint.hash, \
+             EXISTS (SELECT 1 FROM run branch WHERE branch.parent_run = run.id \
+                     AND branch.parent_step = checkpoint.step) \
+             FROM run JOIN checkpoint USING (run_no) WHERE run.id = $1 AND checkpoint.kept \
+             ORDER BY checkpoint.step DESC, checkpoint.attempt_no DESC",
+        )
+        .bind(key.run.as_str())
+        .fetch_all(&mut tx)
+        .await
+        .map_err(failed)?;
+        let mut kept = Kept::default();
+        for (place, row) in rows.iter().enumerate() {
+            let hash: String = row.try_get(2).map_err(failed)?;
+            let is_fork: bool = row.try_get(3).map_err(failed)?;
+            if place < KEPT || is_fork {
+                kept.kept.push(hash);
+                continue;
+            }
+            query("UPDATE checkpoint SET kept = $1 WHERE attempt_no = $2 AND step = $3")
+                .bind(false)
+                .bind(row.try_get::<i64>(0).map_err(failed)?)
+                .bind(row.try_get::<i64>(1).map_err(failed)?)
+                .execute(&mut tx)
+                .await
+                .map_err(failed)?;
+            kept.dropped.push(hash);
+        }
+        tx.commit().await.map_err(failed)?;
+        Ok(Some(kept))
+    }
+
+    pub(crate) async fn kept_checkpoint(
+        &self,
+        run: &RunId,
+        step: u64,
+    ) -> Result<Option<CheckpointRecord>, StoreError> {
+        let row = query(
+            "SELECT checkpoint.hash FROM run JOIN checkpoint USING (run_no) \
+             WHERE run.id = $1 AND checkpoint.step = $2 AND checkpoint.kept \
+             ORDER BY checkpoint.attempt_no DESC",
+        )
+        .bind(run.as_str())
+        .bind(int(step))
+        .fetch_optional(self.reader())
+        .await
+        .map_err(|error| self.failed(error))?;
+        row.map(|row| Ok(CheckpointRecord { step, hash: row.try_get(0)?, kept: true }))
+            .transpose()
+            .map_err(|error| self.failed(error))
+    }
+
+    /// Steps of a run whose checkpoints the coordinator keeps, in order.
+    pub(crate) async fn kept_steps(&self, run: &RunId) -> Result<Vec<u64>, StoreError> {
+        let rows = query(
+            "SELECT DISTINCT checkpoint.step FROM run JOIN checkpoint USING (run_no) \
+             WHERE run.id = $1 AND checkpoint.kept ORDER BY checkpoint.step",
+        )
+        .bind(run.as_str())
+        .fetch_all(self.reader())
+        .await
+        .map_err(|error| self.failed(error))?;
+        rows.iter()
+            .map(|row| Ok(count(row.try_get(0)?)))
+            .collect::<Result<_, sqlx::Error>>()
+            .map_err(|error| self.failed(error))
+    }
+
+    /// For each of these attempts' runs the newest checkpoint that its worker has or can fetch; that
+    /// a fetched one lies there is noted.
+    pub(crate) async fn offer_checkpoints<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a AttemptKey>,
     ) -> Result<HashMap<RunId, CheckpointRecord>, StoreError> {
-        macro_rules! newest {
+        macro_rules! within_reach {
             ($list:literal) => {
                 concat!(
-                    "SELECT run.id, checkpoint.step, checkpoint.hash FROM ",
+                    "SELECT run.id, checkpoint.step, checkpoint.hash, checkpoint.kept, \
+                     checkpoint.run_no, checkpoint.attempt_no, attempt.worker_no, \
+                     checkpoint.worker_no = attempt.worker_no OR EXISTS \
+                         (SELECT 1 FROM checkpoint_copy copy WHERE copy.run_no = checkpoint.run_no \
+                          AND copy.step = checkpoint.step \
+                          AND copy.attempt_no = checkpoint.attempt_no \
+                          AND copy.worker_no = attempt.worker_no) AS here \
+                     FROM ",
                     keys_of!($list),
                     " JOIN run ON run.id = key.id \
                      JOIN attempt ON attempt.run_no = run.run_no AND attempt.number = key.number \
-                     JOIN checkpoint ON checkpoint.run_no = run.run_no \
-                         AND checkpoint.worker_no = attempt.worker_no AND checkpoint.step = \
-                         (SELECT max(newer.step) FROM checkpoint newer \
-                          WHERE newer.run_no = run.run_no AND newer.worker_no = attempt.worker_no) \
-                     ORDER BY checkpoint.attempt_no"
+                     JOIN checkpoint ON checkpoint.run_no = run.run_no"
                 )
             };
         }
-        let rows = Query::of(newest!("json_each($1)"), newest!("unnest($1) AS packed (value)"))
-            .bind(packed(keys))
-            .fetch_all(self.reader())
+        let rows = Query::of(
+            within_reach!("json_each($1)"),
+            within_reach!("unnest($1) AS packed (value)"),
+        )
+        .bind(packed(keys))
+        .fetch_all(self.reader())
+        .await
+        .map_err(|error| self.failed(error))?;
+        let mut best: HashMap<RunId, Offer> = HashMap::new();
+        for row in &rows {
+            let (run, offer) = Offer::read(row).map_err(|error| self.failed(error))?;
+            let reached = offer.here || offer.record.kept;
+            if reached && best.get(&run).is_none_or(|other| other.rank() < offer.rank()) {
+                best.insert(run, offer);
+            }
+        }
+        self.note_copies(best.values().filter(|offer| !offer.here)).await?;
+        Ok(best.into_iter().map(|(run, offer)| (run, offer.record)).collect())
+    }
+
+    async fn note_copies(&self, fetched: impl Iterator<Item = &Offer>) -> Result<(), StoreError> {
+        let fetched: Vec<&Offer> = fetched.collect();
+        if fetched.is_empty() {
+            return Ok(());
+        }
+        let failed = |error| self.failed(error);
+        let mut tx = self.begin().await?;
+        for offer in fetched {
+            query(
+                "INSERT INTO checkpoint_copy (run_no, step, attempt_no, worker_no) \
+                 VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            )
+            .bind(offer.run_no)
+            .bind(int(offer.record.step))
+            .bind(offer.attempt_no)
+            .bind(offer.worker_no)
+            .execute(&mut tx)
             .await
-            .map_err(|error| self.failed(error))?;
-        // Of those at one step the one of the latest attempt counts: it comes last.
-        let read = |row: &Row| -> Result<_, sqlx::Error> {
-            let run: String = row.try_get(0)?;
-            let run: RunId = run.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-            Ok((run, CheckpointRecord { step: count(row.try_get(1)?), hash: row.try_get(2)? }))
+            .map_err(failed)?;
+        }
+        tx.commit().await.map_err(failed)
+    }
+}
+
+/// A checkpoint that an attempt may begin after.
+struct Offer {
+    record: CheckpointRecord,
+    run_no: i64,
+    /// The attempt that wrote it.
+    attempt_no: i64,
+    /// The worker that it is offered to.
+    worker_no: i64,
+    /// It lies on that worker already.
+    here: bool,
+}
+
+impl Offer {
+    fn read(row: &Row) -> Result<(RunId, Self), sqlx::Error> {
+        let run: String = row.try_get(0)?;
+        let run = run.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        let (step, hash, kept) = (count(row.try_get(1)?), row.try_get(2)?, row.try_get(3)?);
+        let offer = Self {
+            record: CheckpointRecord { step, hash, kept },
+            run_no: row.try_get(4)?,
+            attempt_no: row.try_get(5)?,
+            worker_no: row.try_get(6)?,
+            here: row.try_get(7)?,
         };
-        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| self.failed(error))
+        Ok((run, offer))
+    }
+
+    /// The newest comes first; of those at one step what lies there, then the latest attempt's.
+    fn rank(&self) -> (u64, bool, i64) {
+        (self.record.step, self.here, self.attempt_no)
     }
 }

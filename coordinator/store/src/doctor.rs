@@ -89,13 +89,15 @@ const STATEMENTS: &[(&str, &str, &str)] = &[
     ),
     (
         "resume-checkpoints",
-        "an attempt resumed from the beginning, its worker's checkpoint of the run, or the parent",
+        "an attempt resumed from the beginning, a checkpoint on its worker, or the parent",
         "SELECT run.id || ' attempt ' || attempt.number AS what \
          FROM attempt JOIN run ON run.run_no = attempt.run_no \
          WHERE attempt.resume_step > 0 AND run.run_json NOT LIKE '%\"parent\":%' AND NOT EXISTS \
          (SELECT 1 FROM checkpoint WHERE checkpoint.run_no = attempt.run_no \
           AND checkpoint.worker_no = attempt.worker_no \
-          AND checkpoint.step = attempt.resume_step) LIMIT 11",
+          AND checkpoint.step = attempt.resume_step) AND NOT EXISTS \
+         (SELECT 1 FROM checkpoint_copy copy WHERE copy.run_no = attempt.run_no \
+          AND copy.worker_no = attempt.worker_no AND copy.step = attempt.resume_step) LIMIT 11",
     ),
     (
         "point-owners",

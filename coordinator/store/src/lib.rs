@@ -15,6 +15,7 @@ mod doctor;
 mod downsample;
 mod error;
 mod lineage;
+mod load;
 mod memory;
 mod point;
 mod policy;
@@ -39,9 +40,9 @@ pub use memory::Memory;
 pub use postgres::Postgres;
 pub use record::{
     Applied, AttemptRecord, AttemptStatus, Batch, CheckpointRecord, CheckpointRow, EndRow, Facts,
-    Failures, GrantRow, Granted, Ingested, LiveAttempt, MeasuredAttempt, NewRun, NewSweep, Outcome,
-    RunRecord, Saved, SavedRun, SavedSweep, Spent, StateCount, StateRow, Submitted, SweepRecord,
-    WorkerRecord,
+    Failures, GrantRow, Granted, Ingested, Kept, LiveAttempt, MeasuredAttempt, NewRun, NewSweep,
+    Outcome, RunRecord, Saved, SavedRun, SavedSweep, Spent, StateCount, StateRow, Submitted,
+    SweepRecord, WorkerRecord,
 };
 pub use sqlite::Sqlite;
 
@@ -226,6 +227,11 @@ delegate! {
     fn ingest(batches: &[Batch]) -> Vec<Ingested>;
     /// Makes a checkpoint known, once the points it needs are durable.
     fn commit_checkpoint(row: &CheckpointRow) -> Applied;
+    /// Notes that the coordinator keeps the files of a checkpoint; nothing for one that was never
+    /// committed, or had another hash.
+    fn keep_checkpoint(key: &AttemptKey, step: u64, hash: &str) -> Option<Kept>;
+    /// The checkpoint of a run at a step, where the coordinator keeps it.
+    fn kept_checkpoint(run: &RunId, step: u64) -> Option<CheckpointRecord>;
     /// Metrics that a run has points of.
     fn metrics_of(run: &RunId) -> Vec<Metric>;
     /// Points of a curve beyond a step (-1 for all), along the canonical lineage, in step order.

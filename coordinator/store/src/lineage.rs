@@ -21,7 +21,7 @@ pub(crate) struct Start {
 }
 
 /// The step before the first that is the own one of an attempt that began after `step`.
-fn after(step: u64) -> i64 {
+pub(crate) fn after(step: u64) -> i64 {
     // From the beginning, step 0 itself is its own too.
     if step == 0 { -1 } else { int(step) }
 }
@@ -76,8 +76,8 @@ pub(crate) struct Beginning {
 }
 
 /// Records where an attempt began, once, and so which steps of the curve belong to whom. It began
-/// after the checkpoint of the last attempt of its worker to write that step, as nobody else's files
-/// are there.
+/// after the checkpoint of the last attempt to write that step whose files are there: one of its
+/// worker, or one that its worker was sent to fetch.
 pub(crate) async fn begin(tx: &mut Tx, beginning: Beginning) -> Result<(), sqlx::Error> {
     let Beginning { attempt_no, run_no, number, step } = beginning;
     let set = query(
@@ -85,7 +85,11 @@ pub(crate) async fn begin(tx: &mut Tx, beginning: Beginning) -> Result<(), sqlx:
              (SELECT max(writer.number) FROM checkpoint \
               JOIN attempt writer ON writer.attempt_no = checkpoint.attempt_no \
               WHERE checkpoint.run_no = attempt.run_no AND checkpoint.step = $1 AND $1 > 0 \
-              AND checkpoint.worker_no = attempt.worker_no AND writer.number < attempt.number) \
+              AND writer.number < attempt.number AND (checkpoint.worker_no = attempt.worker_no \
+              OR EXISTS (SELECT 1 FROM checkpoint_copy copy \
+                  WHERE copy.run_no = checkpoint.run_no AND copy.step = checkpoint.step \
+                  AND copy.attempt_no = checkpoint.attempt_no \
+                  AND copy.worker_no = attempt.worker_no))) \
          WHERE attempt_no = $3 AND resume_step IS NULL",
     )
     .bind(int(step))

@@ -308,6 +308,8 @@ pub struct SavedRun {
     pub checkpoint: Option<(u64, String)>,
     /// Of a trunk: every committed step with a worker that wrote its checkpoint.
     pub checkpoints: Vec<(u64, String)>,
+    /// Of a trunk: the steps whose checkpoints the coordinator keeps.
+    pub kept: Vec<u64>,
     /// The attempt that lives.
     pub live: Option<LiveAttempt>,
 }
@@ -351,7 +353,7 @@ pub struct GrantRow {
 pub struct Granted {
     /// The run as JSON.
     pub run_json: String,
-    /// Its newest checkpoint on the worker that the attempt was granted to.
+    /// Its newest checkpoint that the worker has which the attempt was granted to, or can fetch.
     pub checkpoint: Option<CheckpointRecord>,
 }
 
@@ -362,6 +364,17 @@ pub struct CheckpointRecord {
     pub step: u64,
     /// Hash of its manifest.
     pub hash: String,
+    /// The coordinator keeps its files.
+    pub kept: bool,
+}
+
+/// What the coordinator keeps of a run's checkpoints, as hashes of their manifests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Those that stay.
+    pub kept: Vec<String>,
+    /// Those that nobody will ask for any more.
+    pub dropped: Vec<String>,
 }
 
 /// A checkpoint to be committed.

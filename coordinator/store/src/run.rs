@@ -1,17 +1,16 @@
-//! Runs: what a scheduler loads, what lists show, and changes of state.
+//! Runs: what lists show, and changes of state.
 
 use sweep_spec::{
     attempt::RunState,
     id::{RunId, SweepId},
-    run::{RunConfig, RunRole},
+    run::RunRole,
 };
-use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::{
     database::Database,
     error::StoreError,
     point::value_of,
-    record::{Facts, Failures, LiveAttempt, RunRecord, Saved, SavedRun, SavedSweep, StateRow},
+    record::{Facts, RunRecord, StateRow},
     sql::{Row, query},
 };
 
@@ -68,33 +67,6 @@ pub(crate) fn choose_run(selector: &str, mut ids: Vec<String>) -> Result<RunId, 
     }
 }
 
-/// Runs that are loaded at a time: about 3 MB of text.
-const PAGE: i64 = 2000;
-
-/// The part of a run that a scheduler needs.
-#[derive(serde::Deserialize)]
-struct ConfigOnly {
-    config: RunConfig,
-}
-
-/// What a scheduler loads of a run.
-macro_rules! saved_columns {
-    () => {
-        "SELECT run.run_no, run.id, run.state, run.attempts, run.run_json, run.failures_program, \
-             run.failures_infrastructure, run.failures_without_checkpoint, \
-             (SELECT worker.id FROM checkpoint JOIN worker USING (worker_no) \
-              WHERE checkpoint.run_no = run.run_no \
-              ORDER BY checkpoint.step DESC, checkpoint.attempt_no DESC LIMIT 1) \
-              AS checkpoint_worker, \
-             (SELECT max(step) FROM checkpoint WHERE checkpoint.run_no = run.run_no) \
-              AS checkpoint_step, \
-             live.slot, live.incarnation, live.device_name, worker.id AS worker \
-         FROM run \
-         LEFT JOIN attempt live ON live.run_no = run.run_no AND live.outcome IS NULL \
-         LEFT JOIN worker ON worker.worker_no = live.worker_no "
-    };
-}
-
 /// What lists show of a run; the sweep's part is joined before it.
 macro_rules! record_columns {
     () => {
@@ -117,126 +89,6 @@ macro_rules! record_columns {
 }
 
 impl Database {
-    pub(crate) async fn load(&self) -> Result<Saved, StoreError> {
-        let failed = |error| self.failed(error);
-        let mut saved = Saved { runs: self.load_all_runs().await?, ..Saved::default() };
-        for run in saved.runs.iter_mut().filter(|run| run.config.is_trunk()) {
-            run.checkpoints = self.checkpoint_holders(&run.id).await?;
-        }
-        let sweeps = query("SELECT sweep_no, id, cancelled FROM sweep ORDER BY sweep_no");
-        for row in &sweeps.fetch_all(self.reader()).await.map_err(failed)? {
-            let members = self.members(row.try_get(0).map_err(failed)?).await?;
-            if !members.is_empty() {
-                let id = sweep_id(row.try_get(1).map_err(failed)?)?;
-                let cancelled = row.try_get(2).map_err(failed)?;
-                saved.sweeps.push(SavedSweep { id, cancelled, members });
-            }
-        }
-        Ok(saved)
-    }
-
-    /// Every run, in pages: the texts of all at once would be most of the memory of a start. A page is
-    /// parsed while the next one is fetched; either takes half of the time.
-    async fn load_all_runs(&self) -> Result<Vec<SavedRun>, StoreError> {
-        let failed = |error| self.failed(error);
-        let mut runs = Vec::new();
-        let mut parsing: Option<JoinHandle<Result<Vec<SavedRun>, StoreError>>> = None;
-        let mut after: i64 = 0;
-        loop {
-            let page = query(concat!(
-                saved_columns!(),
-                "WHERE run.run_no > $1 ORDER BY run.run_no LIMIT $2"
-            ));
-            let rows =
-                page.bind(after).bind(PAGE).fetch_all(self.reader()).await.map_err(failed)?;
-            let last = rows.last().map(|row| row.try_get("run_no")).transpose().map_err(failed)?;
-            if let Some(parsed) = parsing.take() {
-                runs.extend(parsed.await.expect("a parser does not panic")?);
-            }
-            let Some(last) = last else { return Ok(runs) };
-            after = last;
-            let database = self.clone();
-            parsing = Some(spawn_blocking(move || {
-                rows.iter().map(|row| database.saved_run(row)).collect()
-            }));
-        }
-    }
-
-    /// The runs of a sweep in order, with what they are for.
-    async fn members(&self, sweep_no: i64) -> Result<Vec<(RunId, RunRole)>, StoreError> {
-        let rows = query(
-            "SELECT run.id, sweep_run.role FROM sweep_run JOIN run USING (run_no) \
-             WHERE sweep_run.sweep_no = $1 ORDER BY sweep_run.position",
-        )
-        .bind(sweep_no)
-        .fetch_all(self.reader())
-        .await
-        .map_err(|error| self.failed(error))?;
-        let member = |row: &Row| {
-            let id: String = row.try_get(0).map_err(|error| self.failed(error))?;
-            let text: String = row.try_get(1).map_err(|error| self.failed(error))?;
-            Ok((run_id(id)?, role(&text)?))
-        };
-        rows.iter().map(member).collect()
-    }
-
-    pub(crate) async fn load_runs(&self, runs: &[RunId]) -> Result<Vec<SavedRun>, StoreError> {
-        let mut saved = Vec::with_capacity(runs.len());
-        for run in runs {
-            let row = query(concat!(saved_columns!(), "WHERE run.id = $1"))
-                .bind(run.as_str())
-                .fetch_optional(self.reader())
-                .await
-                .map_err(|error| self.failed(error))?;
-            if let Some(row) = row {
-                let mut one = self.saved_run(&row)?;
-                if one.config.is_trunk() {
-                    one.checkpoints = self.checkpoint_holders(run).await?;
-                }
-                saved.push(one);
-            }
-        }
-        Ok(saved)
-    }
-
-    fn saved_run(&self, row: &Row) -> Result<SavedRun, StoreError> {
-        let failed = |error| self.failed(error);
-        let json: String = row.try_get("run_json").map_err(failed)?;
-        let id = run_id(row.try_get("id").map_err(failed)?)?;
-        let ConfigOnly { config } = serde_json::from_str(&json)
-            .map_err(|error| StoreError::Damaged { what: "run", value: error.to_string() })?;
-        let read = move || -> Result<SavedRun, sqlx::Error> {
-            let worker: Option<String> = row.try_get("worker")?;
-            let checkpoint_step: Option<i64> = row.try_get("checkpoint_step")?;
-            let live = match worker {
-                None => None,
-                Some(worker) => Some(LiveAttempt {
-                    worker,
-                    incarnation: count(row.try_get("incarnation")?),
-                    slot: row.try_get("slot")?,
-                    device_name: row.try_get("device_name")?,
-                }),
-            };
-            Ok(SavedRun {
-                id,
-                state: RunState::Queued,
-                attempts: row.try_get("attempts")?,
-                config,
-                failures: Failures {
-                    program: row.try_get("failures_program")?,
-                    infrastructure: row.try_get("failures_infrastructure")?,
-                    without_checkpoint: row.try_get("failures_without_checkpoint")?,
-                },
-                checkpoint: checkpoint_step.map(count).zip(row.try_get("checkpoint_worker")?),
-                checkpoints: Vec::new(),
-                live,
-            })
-        };
-        let saved = read().map_err(failed)?;
-        let name: String = row.try_get("state").map_err(failed)?;
-        Ok(SavedRun { state: state(&name)?, ..saved })
-    }
-
     pub(crate) async fn runs_page(
         &self,
         sweep: &SweepId,
@@ -335,10 +187,6 @@ impl Database {
         let facts = read_facts(row).map_err(failed)?;
         read_record(row, id, state, role, facts).map_err(failed)
     }
-}
-
-fn sweep_id(text: String) -> Result<SweepId, StoreError> {
-    text.parse().map_err(|_| StoreError::Damaged { what: "sweep id", value: text })
 }
 
 fn read_record(

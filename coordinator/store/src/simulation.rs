@@ -3,7 +3,13 @@
 //!
 //! The fault belongs to a thread, as a simulation does.
 
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use sweep_spec::{attempt::RunState, id::RunId};
 
@@ -26,6 +32,41 @@ pub fn fill_disk(full: bool) {
 
 pub(crate) fn is_full() -> bool {
     FULL.get()
+}
+
+/// Variable of the environment that names a commit of a database at which the process ends as a
+/// machine does: `before:17`, or `after:17`, when nobody has heard of it yet.
+pub const CRASH_VARIABLE: &str = "SWEEP_CRASH_AT";
+
+/// Where this process ends.
+static CRASH: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
+    let text = std::env::var(CRASH_VARIABLE).ok()?;
+    let (side, number) = text.split_once(':')?;
+    Some((side.to_owned(), number.parse().ok()?))
+});
+
+/// Commits that have begun.
+static COMMITS: AtomicU64 = AtomicU64::new(0);
+
+/// A commit that is under way.
+pub(crate) struct Edge(u64);
+
+impl Edge {
+    pub(crate) fn begin() -> Self {
+        let edge = Self(COMMITS.fetch_add(1, Ordering::SeqCst) + 1);
+        edge.crash("before");
+        edge
+    }
+
+    pub(crate) fn end(self) {
+        self.crash("after");
+    }
+
+    fn crash(&self, here: &str) {
+        if CRASH.as_ref().is_some_and(|(side, number)| side == here && *number == self.0) {
+            std::process::abort();
+        }
+    }
 }
 
 /// The mark of an attempt as the fault shows it.

@@ -26,10 +26,15 @@ pub(crate) enum Tx {
 
 impl Tx {
     pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
-        match self {
+        #[cfg(feature = "simulation")]
+        let edge = crate::simulation::Edge::begin();
+        let done = match self {
             Self::Sqlite(tx) => tx.commit().await,
             Self::Postgres(tx) => tx.commit().await,
-        }
+        };
+        #[cfg(feature = "simulation")]
+        edge.end();
+        done
     }
 }
 

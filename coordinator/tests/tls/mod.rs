@@ -16,6 +16,7 @@ async fn start(folder: &std::path::Path, client_certificates: bool) -> Served {
         state: folder.join("state"),
         advertise: Some("localhost".to_owned()),
         client_certificates,
+        ..Config::default()
     };
     Served::start_with(config, "0.0.0.0:0").await
 }
@@ -81,6 +82,37 @@ async fn clients_show_a_certificate_where_they_must() {
     let damaged = Identity { certificate: "none".into(), key: "none".into() };
     let error = answers(&Access { identity: Some(damaged), ..access }).await.unwrap_err();
     assert!(error.contains("hint:"), "{error}");
+    served.stop().await;
+}
+
+/// The program `coordinator`, in the state folder of a test.
+fn ca(state: &std::path::Path, arguments: &[&str]) -> std::process::Output {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_coordinator"));
+    command.arg("ca").args(arguments).arg("--state").arg(state).output().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_clients_certificate_is_taken_back_while_the_coordinator_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = start(folder.path(), true).await;
+    let state = folder.path().join("state");
+    let access_of = |name: &str| {
+        let out = folder.path().join(format!("{name}.json"));
+        let made = ca(&state, &["client", name, "--out", out.to_str().unwrap()]);
+        assert!(made.status.success(), "{made:?}");
+        Access::read(&out).unwrap()
+    };
+    let (alice, bob) = (access_of("alice"), access_of("bob"));
+    answers(&alice).await.unwrap();
+    let revoked = ca(&state, &["revoke", "alice"]);
+    assert_eq!(String::from_utf8_lossy(&revoked.stdout), "1 taken back\n");
+    let refused = answers(&alice).await.unwrap_err();
+    assert!(refused.contains("taken back") && refused.contains("hint:"), "{refused}");
+    answers(&bob).await.unwrap();
+    answers(&served.access).await.unwrap();
+    let unknown = ca(&state, &["revoke", "carol"]);
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    assert!(!unknown.status.success() && said.contains("alice, bob, coordinator"), "{said}");
     served.stop().await;
 }
 

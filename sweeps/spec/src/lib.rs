@@ -6,6 +6,7 @@
 //! trainer.
 
 pub mod attempt;
+pub mod checkpoint;
 pub mod cost;
 pub mod data;
 pub mod diffusion;

@@ -72,6 +72,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
         slots: args.slots,
         offer_software_gpus: false,
         connect_max: Some(CONNECT_MAX),
+        lifetime: None,
         fake: None,
     };
     block_on(async move {

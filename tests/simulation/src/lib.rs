@@ -5,6 +5,8 @@
 //! A seed is the first and only one that its process plays: tokio drops the tasks of a host that
 //! crashes in an order that depends on how many tasks the process has spawned before.
 //!
+//! Beside it `edges` crashes a real coordinator on SQLite at each of its commits.
+//!
 //! `scenario` draws what there is and what befalls it, `world` plays it with its `operator`,
 //! `invariant` watches, `players` plays many seeds on all cores. The crate is empty without its
 //! feature `simulate`.
@@ -13,6 +15,7 @@
 
 pub mod command;
 mod draw;
+mod edges;
 mod invariant;
 mod network;
 mod operator;
@@ -20,6 +23,7 @@ mod players;
 mod scenario;
 mod world;
 
+pub use edges::{Edge, play_edge};
 pub use invariant::{Invariant, Violation};
 pub use players::play_seeds;
 pub use world::{Mutation, Outcome};

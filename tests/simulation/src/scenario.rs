@@ -83,27 +83,32 @@ impl Scenario {
 
     /// The sweep of all runs.
     pub(crate) fn sweep(&self) -> NewSweep {
-        let role = |run: &Run| if run.config.is_trunk() { RunRole::Trunk } else { RunRole::Fit };
-        let entry = |run: &Run| GridRun {
-            run: run.clone(),
-            role: role(run),
-            tokens_requested: 1.0,
-            budget: None,
-        };
-        let grid = Grid { runs: self.runs.iter().map(entry).collect(), merged: 0 };
-        let new = |run: &Run| NewRun {
-            run: run.clone(),
-            role: role(run),
-            budget_flops: None,
-            tokens_requested: 1.0,
-        };
-        NewSweep {
-            id: grid.sweep_id(SWEEP),
-            name: SWEEP.to_owned(),
-            recipe: String::new(),
-            runs: self.runs.iter().map(new).collect(),
-            unix_ms: 0,
-        }
+        sweep_of(&self.runs)
+    }
+}
+
+/// The sweep of these runs.
+pub(crate) fn sweep_of(runs: &[Run]) -> NewSweep {
+    let role = |run: &Run| if run.config.is_trunk() { RunRole::Trunk } else { RunRole::Fit };
+    let entry = |run: &Run| GridRun {
+        run: run.clone(),
+        role: role(run),
+        tokens_requested: 1.0,
+        budget: None,
+    };
+    let grid = Grid { runs: runs.iter().map(entry).collect(), merged: 0 };
+    let new = |run: &Run| NewRun {
+        run: run.clone(),
+        role: role(run),
+        budget_flops: None,
+        tokens_requested: 1.0,
+    };
+    NewSweep {
+        id: grid.sweep_id(SWEEP),
+        name: SWEEP.to_owned(),
+        recipe: String::new(),
+        runs: runs.iter().map(new).collect(),
+        unix_ms: 0,
     }
 }
 

@@ -345,6 +345,7 @@ fn worker_config(home: &Path, name: &str, plan: &WorkerPlan, keep_alive: bool) -
         slots: Some(plan.slots),
         offer_software_gpus: false,
         connect_max: None,
+        lifetime: None,
         fake: Some(FakeScript {
             runs: Arc::new(std::sync::Mutex::new(plan.script.clone())),
             step: plan.step,

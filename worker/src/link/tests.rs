@@ -4,7 +4,8 @@ use std::{collections::VecDeque, net::SocketAddr, path::Path, pin::Pin};
 
 use sweep_proto::v1::work_server::{Work as WorkService, WorkServer};
 use sweep_spec::{
-    attempt::{Ending, FailureCause},
+    attempt::{AttemptKey, Ending, FailureCause},
+    metric::Point,
     run::Run,
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -116,6 +117,7 @@ impl Coordinator {
                 run_json: convert::run_json(&run),
                 lease_ms: 5000,
                 checkpoint: None,
+                fork: None,
             }));
         }
         let numbered = orders.into_iter().map(|order| {
@@ -133,6 +135,28 @@ impl Coordinator {
 impl WorkService for Coordinator {
     type SessionStream = Down<v1::Directive>;
     type ReportPointsStream = Down<v1::PointAck>;
+    type GetArtifactStream = Down<v1::ArtifactChunk>;
+
+    async fn put_artifact(
+        &self,
+        _: Request<tonic::Streaming<v1::PutArtifactRequest>>,
+    ) -> Result<Response<v1::PutArtifactReply>, Status> {
+        Err(Fault::NotFound.status("it keeps no checkpoints"))
+    }
+
+    async fn keep_checkpoint(
+        &self,
+        _: Request<v1::KeepCheckpointRequest>,
+    ) -> Result<Response<v1::KeepCheckpointReply>, Status> {
+        Err(Fault::NotFound.status("it keeps no checkpoints"))
+    }
+
+    async fn get_artifact(
+        &self,
+        _: Request<v1::GetArtifactRequest>,
+    ) -> Result<Response<Self::GetArtifactStream>, Status> {
+        Err(Fault::NotFound.status("it keeps no checkpoints"))
+    }
 
     async fn join(
         &self,
@@ -162,6 +186,7 @@ impl WorkService for Coordinator {
             heartbeat_ms: 50,
             lease_ms: 5000,
             unacknowledged_batches_max: 8,
+            keeps_checkpoints: false,
         }))
     }
 
@@ -256,6 +281,7 @@ fn config(home: &Path, address: SocketAddr, token: &str, script: &FakeScript) ->
         slots: Some(2),
         offer_software_gpus: false,
         connect_max: None,
+        lifetime: None,
         fake: Some(script.clone()),
     }
 }
@@ -452,6 +478,7 @@ async fn a_coordinator_that_is_not_there_is_given_up_only_when_asked() {
     drop(listener);
     let config = Config {
         connect_max: Some(Duration::from_millis(300)),
+        lifetime: None,
         ..config(home.path(), address, TOKEN, &script(&[], 1))
     };
     let worker = start(config);

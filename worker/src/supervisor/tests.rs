@@ -1,9 +1,13 @@
+use std::fs;
+
 use sweep_spec::metric::{Metric, Point};
 
 use super::*;
 use crate::{
+    checkpoints::checkpoints_in,
     fixtures,
-    pipe::CheckpointNote,
+    pipe::{CheckpointNote, Memory},
+    slot::{SlotEvent, SlotNews},
     spool::{Entry, SPOOL_BYTES_MAX},
 };
 
@@ -81,6 +85,7 @@ fn grant(slot: u32, seed: u64) -> (AttemptKey, v1::Grant) {
         run_json: convert::run_json(&run),
         lease_ms: 20_000,
         checkpoint: None,
+        fork: None,
     };
     (key, grant)
 }
@@ -190,7 +195,7 @@ fn what_an_earlier_daemon_trained_is_lost_but_its_points_are_not() {
     let home = bench.home;
     drop(bench.supervisor);
     let mut bench = Bench::at(home);
-    let request = bench.supervisor.join_request();
+    let request = bench.supervisor.join_request(bench.now);
     assert_eq!((request.held.len(), request.held[0].slot, request.held[0].last_seq), (1, None, 1));
     let entries = bench.entries(&key);
     assert!(matches!(entries[0], Entry::Points { seq: 1, .. }));
@@ -241,7 +246,7 @@ fn a_run_resumes_only_from_a_committed_checkpoint() {
         path
     };
     let (committed, beyond) = (make(5), make(8));
-    grant.checkpoint = Some(v1::CheckpointRef { step: 5, hash: "h".into() });
+    grant.checkpoint = Some(v1::CheckpointRef { step: 5, hash: "h".into(), kept: false });
     bench.supervisor.grant(&grant, bench.now).unwrap();
     assert!(committed.exists() && !beyond.exists());
     bench.tell(0, ended(Ending::Failed { cause: FailureCause::Program, reason: String::new() }));
@@ -290,13 +295,14 @@ fn a_trunk_keeps_its_forks_and_a_branch_is_told_where_they_are() {
         steps
     };
     [4, 6, 8].into_iter().for_each(make);
-    let at = v1::CheckpointRef { step: 6, hash: "h".into() };
+    let at = v1::CheckpointRef { step: 6, hash: "h".into(), kept: false };
     let mut grant = v1::Grant {
         key: Some((&key).into()),
         slot: 0,
         run_json: convert::run_json(&run),
         lease_ms: 20_000,
         checkpoint: Some(at),
+        fork: None,
     };
     bench.supervisor.grant(&grant, bench.now).unwrap();
     assert_eq!(steps(), [4, 6]);
@@ -356,4 +362,80 @@ fn a_slot_lends_its_core_while_it_waits() {
     assert!(bench.orders[1].try_recv().is_err(), "the trainer of the other slot is not ready yet");
     bench.ready(0);
     assert!(matches!(bench.orders[1].try_recv(), Ok(SlotOrder::Threads(2))));
+}
+
+/// A bench whose first slot was granted a run that goes on from a kept checkpoint.
+fn fetching() -> (Bench, AttemptKey, Wanted) {
+    let mut bench = Bench::new();
+    bench.ready(0);
+    let (key, mut grant) = grant(0, 0);
+    grant.checkpoint = Some(v1::CheckpointRef { step: 5, hash: "h".into(), kept: true });
+    bench.supervisor.grant(&grant, bench.now).unwrap();
+    let (waiting, mut wanted) = bench.supervisor.incoming().expect("the checkpoint is elsewhere");
+    assert_eq!((&waiting, wanted.len()), (&key, 1));
+    (bench, key, wanted.remove(0))
+}
+
+#[test]
+fn a_kept_checkpoint_comes_in_before_its_run_begins() {
+    let (mut bench, key, wanted) = fetching();
+    assert_eq!((&wanted.run, wanted.step, wanted.hash.as_str()), (&key.run, 5, "h"));
+    assert!(bench.orders[0].try_recv().is_err());
+    let beat = bench.supervisor.heartbeat(bench.now);
+    assert_eq!((beat.running.len(), beat.free_slots.len()), (1, 0), "it holds its slot");
+    // A trainer that is replaced meanwhile changes nothing.
+    bench.tell(0, SlotNews::Ready { canary: String::new() });
+    bench.supervisor.arrived(&key);
+    assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Train(_))));
+    assert_eq!(bench.supervisor.incoming(), None);
+}
+
+#[test]
+fn a_run_that_waits_for_its_checkpoint_can_be_stopped_or_dropped() {
+    let (mut bench, key, _) = fetching();
+    bench.supervisor.stop(&key);
+    assert_eq!(bench.supervisor.incoming(), None);
+    let entries = bench.entries(&key);
+    let Entry::End(end) = &entries[0] else { panic!("{entries:?}") };
+    assert_eq!((&end.ending, end.resume_step), (&Ending::Stopped { step: 0 }, None));
+    bench.supervisor.arrived(&key);
+    assert!(bench.orders[0].try_recv().is_err(), "what comes in too late begins nothing");
+    assert_eq!(bench.supervisor.heartbeat(bench.now).free_slots, [0]);
+
+    let (mut bench, key, _) = fetching();
+    bench.supervisor.discard(&key, "it belongs to someone else");
+    assert!(bench.supervisor.is_idle() && bench.supervisor.spool.is_empty());
+}
+
+#[test]
+fn a_trainer_that_is_lost_with_its_order_ends_the_attempt() {
+    let mut bench = Bench::new();
+    bench.ready(0);
+    let key = bench.grant(0, 0);
+    bench.ready(0);
+    let entries = bench.entries(&key);
+    assert!(
+        matches!(&entries[0], Entry::End(End { ending: Ending::Failed { cause, .. }, .. })
+            if *cause == FailureCause::Infrastructure),
+        "{entries:?}"
+    );
+    assert_eq!(bench.supervisor.heartbeat(bench.now).free_slots, [0]);
+}
+
+#[test]
+fn committed_checkpoints_are_handed_in_where_they_are_kept() {
+    let mut bench = Bench::new();
+    bench.ready(0);
+    let key = bench.grant(0, 0);
+    let note = |step| CheckpointNote { step, path: "/c".into(), hash: "h".into() };
+    bench.supervisor.committed(&key, &note(5));
+    assert_eq!(bench.supervisor.outgoing(), None);
+    bench.supervisor.set_keeps_checkpoints(true);
+    bench.supervisor.committed(&key, &note(6));
+    bench.supervisor.committed(&key, &note(7));
+    assert_eq!(bench.supervisor.outgoing().map(|at| at.step), Some(6));
+    bench.supervisor.handed_in();
+    assert_eq!(bench.supervisor.outgoing().map(|at| at.step), Some(7));
+    bench.supervisor.set_keeps_checkpoints(false);
+    assert_eq!(bench.supervisor.outgoing(), None);
 }

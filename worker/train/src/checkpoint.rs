@@ -6,15 +6,16 @@
 //! it, and said so. The random state is the run's seed and the step, so nothing else is needed.
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use serde::{Deserialize, Serialize};
-use sweep_spec::run::RunConfig;
+use sweep_spec::{
+    checkpoint::{MANIFEST_FILE, Manifest, folder_name, step_of},
+    run::RunConfig,
+};
 
 use crate::{
     error::TrainError,
@@ -22,7 +23,6 @@ use crate::{
     optim::{AdamW, Moments},
 };
 
-const MANIFEST: &str = "manifest.json";
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 
@@ -31,30 +31,6 @@ pub const CONFIG_FILE: &str = "run.json";
 
 /// Checkpoints kept beside the newest: one to fall back on.
 const KEPT: usize = 2;
-
-/// What a checkpoint holds beside tensors; the numbers make a resumed curve equal the
-/// uninterrupted one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Manifest {
-    /// Raised when the layout changes.
-    pub(crate) format: u32,
-    /// The run's identity.
-    pub(crate) run: String,
-    /// Optimiser steps done.
-    pub(crate) step: u64,
-    /// Sum and number of the losses since the last report.
-    pub(crate) loss_sum: f64,
-    /// See `loss_sum`.
-    pub(crate) loss_count: u64,
-    /// Seconds of training so far, over all attempts.
-    pub(crate) seconds: f64,
-    /// File name to BLAKE3 hash.
-    pub(crate) files: BTreeMap<String, String>,
-}
-
-/// Layout written by this version.
-pub(crate) const FORMAT: u32 = 1;
 
 /// A checkpoint that was found and verified.
 pub(crate) struct Found {
@@ -88,8 +64,8 @@ pub(crate) fn write(
     for (name, bytes) in &files {
         manifest.files.insert((*name).to_owned(), blake3::hash(bytes).to_hex().to_string());
     }
-    let text = serde_json::to_vec_pretty(&manifest).expect("a manifest serialises");
-    let target = folder.join(name(manifest.step));
+    let target = folder.join(folder_name(manifest.step));
+    let text = manifest.sealed();
     store(folder, &target, &files, &text).map_err(named)?;
     prune(folder, forks).map_err(named)?;
     Ok((target, blake3::hash(&text).to_hex().to_string()))
@@ -121,7 +97,7 @@ fn store(
     let _ = fs::remove_dir_all(&scratch);
     fs::create_dir_all(&scratch)?;
     let files = files.iter().map(|(name, bytes)| (*name, bytes.as_slice()));
-    for (name, bytes) in files.chain([(MANIFEST, manifest)]) {
+    for (name, bytes) in files.chain([(MANIFEST_FILE, manifest)]) {
         let file = fs::File::create(scratch.join(name))?;
         io::Write::write_all(&mut &file, bytes)?;
         file.sync_all()?;
@@ -143,22 +119,15 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 fn list(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let is_step = |path: &PathBuf| {
-        path.file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(|name| name.starts_with("step-"))
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| step_of(name).is_some())
     };
     let mut found: Vec<PathBuf> = entries.filter(is_step).collect();
     found.sort_unstable_by(|a, b| b.cmp(a));
     found
 }
 
-/// The name of the folder of a step; names sort like steps.
-fn name(step: u64) -> String {
-    format!("step-{step:012}")
-}
-
 fn prune(folder: &Path, forks: &[u64]) -> io::Result<()> {
-    let kept: Vec<PathBuf> = forks.iter().map(|&step| folder.join(name(step))).collect();
+    let kept: Vec<PathBuf> = forks.iter().map(|&step| folder.join(folder_name(step))).collect();
     let mut old = list(folder).into_iter().skip(KEPT).filter(|path| !kept.contains(path));
     old.try_for_each(fs::remove_dir_all)
 }
@@ -167,7 +136,7 @@ fn prune(folder: &Path, forks: &[u64]) -> io::Result<()> {
 /// was passed over.
 pub(crate) fn newest(folder: &Path, run: &str, until: u64) -> (Option<Found>, Vec<String>) {
     let mut passed_over = Vec::new();
-    let last = folder.join(name(until));
+    let last = folder.join(folder_name(until));
     for path in list(folder).into_iter().filter(|path| until == u64::MAX || *path <= last) {
         match verify(&path, run) {
             Ok(found) => return (Some(found), passed_over),
@@ -179,11 +148,8 @@ pub(crate) fn newest(folder: &Path, run: &str, until: u64) -> (Option<Found>, Ve
 
 fn verify(path: &Path, run: &str) -> Result<Found, String> {
     let read = |name: &str| fs::read(path.join(name)).map_err(|error| format!("{name}: {error}"));
-    let manifest: Manifest =
-        serde_json::from_slice(&read(MANIFEST)?).map_err(|error| format!("{MANIFEST}: {error}"))?;
-    if manifest.format != FORMAT {
-        return Err(format!("format {} is not {FORMAT}", manifest.format));
-    }
+    let manifest = Manifest::parse(&read(MANIFEST_FILE)?)
+        .map_err(|error| format!("{MANIFEST_FILE}: {error}"))?;
     if manifest.run != run {
         return Err(format!("belongs to run {}", manifest.run));
     }

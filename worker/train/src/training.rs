@@ -12,12 +12,13 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use sweep_data::Dataset;
 use sweep_spec::{
+    checkpoint::{FORMAT, Manifest},
     metric::{Metric, Point},
     run::{Run, RunConfig},
 };
 
 use crate::{
-    checkpoint::{self, FORMAT, Manifest},
+    checkpoint,
     device::{self, DeviceId},
     error::TrainError,
     family::{Family, read},
@@ -319,6 +320,7 @@ impl<'a> Training<'a> {
             loss_count: self.loss_count,
             seconds: self.earlier_seconds + self.timer.seconds(),
             files: std::collections::BTreeMap::new(),
+            seal: None,
         };
         let parameters = self.family.parameters_mut();
         let folder = self.request.checkpoints;

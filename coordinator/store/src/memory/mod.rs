@@ -12,7 +12,7 @@ mod read;
 mod write;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -165,6 +165,16 @@ struct CheckpointEntry {
     attempt: u32,
     hash: String,
     worker: usize,
+    /// The coordinator keeps its files.
+    kept: bool,
+    /// Workers that were sent to fetch it.
+    copies: BTreeSet<usize>,
+}
+
+impl CheckpointEntry {
+    fn is_on(&self, worker: usize) -> bool {
+        self.worker == worker || self.copies.contains(&worker)
+    }
 }
 
 #[derive(Debug)]
@@ -214,10 +224,10 @@ impl RunEntry {
         self.checkpoints.iter().max_by_key(|checkpoint| (checkpoint.step, checkpoint.attempt))
     }
 
-    /// The newest checkpoint that lies on a worker.
-    fn checkpoint_on(&self, worker: usize) -> Option<&CheckpointEntry> {
-        let here = self.checkpoints.iter().filter(|checkpoint| checkpoint.worker == worker);
-        here.max_by_key(|checkpoint| (checkpoint.step, checkpoint.attempt))
+    /// The newest checkpoint that a worker has or can fetch.
+    fn checkpoint_for(&mut self, worker: usize) -> Option<&mut CheckpointEntry> {
+        let reached = self.checkpoints.iter_mut().filter(|at| at.kept || at.is_on(worker));
+        reached.max_by_key(|at| (at.step, at.is_on(worker), at.attempt))
     }
 
     /// Values of a metric along the canonical lineage, in step order.
@@ -243,7 +253,7 @@ impl RunEntry {
         let begins = self.attempts.get(place).filter(|own| own.start.is_none());
         let Some(worker) = begins.map(|own| own.worker) else { return };
         let fits = |at: &&CheckpointEntry| {
-            at.step == step && at.worker == worker && at.attempt < number && step > 0
+            at.step == step && at.is_on(worker) && at.attempt < number && step > 0
         };
         let writer = self.checkpoints.iter().filter(fits).map(|at| at.attempt).max();
         self.attempts[place].start = Some(Start { step, attempt: writer });

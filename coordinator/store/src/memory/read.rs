@@ -13,8 +13,8 @@ use crate::{
     database::metric_no,
     error::StoreError,
     record::{
-        AttemptRecord, AttemptStatus, LiveAttempt, MeasuredAttempt, Outcome, RunRecord, Saved,
-        SavedRun, SavedSweep, Spent, StateCount, SweepRecord, WorkerRecord,
+        AttemptRecord, AttemptStatus, CheckpointRecord, LiveAttempt, MeasuredAttempt, Outcome,
+        RunRecord, Saved, SavedRun, SavedSweep, Spent, StateCount, SweepRecord, WorkerRecord,
     },
     run::{choose_run, count, int, may_begin_run},
     sweep::choose_sweep,
@@ -50,6 +50,17 @@ impl Memory {
         let content = self.content();
         let known = runs.iter().filter_map(|id| content.run(id));
         Ok(known.map(|run| content.saved_run(run)).collect())
+    }
+
+    pub(crate) async fn kept_checkpoint(
+        &self,
+        run: &RunId,
+        step: u64,
+    ) -> Result<Option<CheckpointRecord>, StoreError> {
+        let content = self.content();
+        let made = content.run(run).into_iter().flat_map(|run| &run.checkpoints);
+        let kept = made.filter(|at| at.kept && at.step == step).max_by_key(|at| at.attempt);
+        Ok(kept.map(|at| CheckpointRecord { step, hash: at.hash.clone(), kept: true }))
     }
 
     pub(crate) async fn sweeps(&self) -> Result<Vec<SweepRecord>, StoreError> {
@@ -298,6 +309,15 @@ impl RunEntry {
     }
 }
 
+/// Of a trunk, the steps whose checkpoints the coordinator keeps, in order.
+fn kept_steps(run: &RunEntry) -> Vec<u64> {
+    if !run.run.config.is_trunk() {
+        return Vec::new();
+    }
+    let kept = run.checkpoints.iter().filter(|at| at.kept);
+    kept.map(|at| at.step).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 impl Content {
     /// Of a trunk, committed steps in order with every worker that wrote their checkpoints.
     fn holders(&self, run: &RunEntry) -> Vec<(u64, String)> {
@@ -319,6 +339,7 @@ impl Content {
             failures: run.failures,
             checkpoint: newest.map(|at| (at.step, self.workers[at.worker].id.clone())),
             checkpoints: self.holders(run),
+            kept: kept_steps(run),
             live: run.live().map(|live| LiveAttempt {
                 worker: self.workers[live.worker].id.clone(),
                 incarnation: live.incarnation,

@@ -1,5 +1,7 @@
 //! What changes the store. Each call is one commit.
 
+use std::collections::BTreeSet;
+
 use sweep_spec::{
     attempt::{AttemptKey, Device, RunState},
     hash::canonical_json,
@@ -12,13 +14,14 @@ use super::{
     WorkerEntry,
 };
 use crate::{
+    checkpoint::KEPT,
     database::metric_no,
     error::StoreError,
     lineage::Part,
     point::{NEVER_GRANTED, judge, latest_loss},
     record::{
         Applied, Batch, CheckpointRecord, CheckpointRow, EndRow, Facts, Failures, GrantRow,
-        Granted, Ingested, NewRun, NewSweep, Outcome, StateRow, Submitted,
+        Granted, Ingested, Kept, NewRun, NewSweep, Outcome, StateRow, Submitted,
     },
     trunk::extended,
 };
@@ -85,6 +88,15 @@ impl Memory {
         row: &CheckpointRow,
     ) -> Result<Applied, StoreError> {
         self.commit(|content| Ok(content.commit_checkpoint(row))).await
+    }
+
+    pub(crate) async fn keep_checkpoint(
+        &self,
+        key: &AttemptKey,
+        step: u64,
+        hash: &str,
+    ) -> Result<Option<Kept>, StoreError> {
+        self.commit(|content| Ok(content.keep_checkpoint(key, step, hash))).await
     }
 
     pub(crate) async fn join_worker(
@@ -228,14 +240,16 @@ impl Content {
     fn open_attempt(&mut self, row: &GrantRow, worker: usize) -> Option<Granted> {
         let made = self.attempts_made;
         let place = *self.places.get(row.key.run.as_str())?;
-        let run = &self.runs[place];
+        let run = &mut self.runs[place];
         if row.key.number != run.current() + 1 || run.state != RunState::Queued {
             return None;
         }
-        let checkpoint = run
-            .checkpoint_on(worker)
-            .map(|at| CheckpointRecord { step: at.step, hash: at.hash.clone() });
-        let run = &mut self.runs[place];
+        let checkpoint = run.checkpoint_for(worker).map(|at| {
+            if at.worker != worker {
+                at.copies.insert(worker);
+            }
+            CheckpointRecord { step: at.step, hash: at.hash.clone(), kept: at.kept }
+        });
         run.state = RunState::Running;
         run.reason = None;
         run.attempts.push(AttemptEntry {
@@ -337,10 +351,37 @@ impl Content {
                 attempt: number,
                 hash: row.hash.clone(),
                 worker,
+                kept: false,
+                copies: BTreeSet::new(),
             });
         }
         run.failures.without_checkpoint = 0;
         Applied::Done
+    }
+
+    fn keep_checkpoint(&mut self, key: &AttemptKey, step: u64, hash: &str) -> Option<Kept> {
+        let forks: BTreeSet<u64> = self
+            .runs
+            .iter()
+            .filter_map(|run| run.run.config.parent.as_ref())
+            .filter(|edge| edge.run == key.run)
+            .map(|edge| edge.step)
+            .collect();
+        let run = self.run_mut(&key.run)?;
+        let mut made = run.checkpoints.iter_mut();
+        let fits = |at: &&mut CheckpointEntry| {
+            at.step == step && at.attempt == key.number && at.hash == hash
+        };
+        made.find(fits)?.kept = true;
+        let mut kept: Vec<_> = run.checkpoints.iter_mut().filter(|at| at.kept).collect();
+        kept.sort_unstable_by_key(|at| std::cmp::Reverse((at.step, at.attempt)));
+        let mut answer = Kept::default();
+        for (place, at) in kept.into_iter().enumerate() {
+            at.kept = place < KEPT || forks.contains(&at.step);
+            let list = if at.kept { &mut answer.kept } else { &mut answer.dropped };
+            list.push(at.hash.clone());
+        }
+        Some(answer)
     }
 }
 

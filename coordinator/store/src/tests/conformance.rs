@@ -11,6 +11,7 @@ use sweep_spec::{
 
 use super::{
     lineage::{
+        a_kept_checkpoint_is_offered_to_any_worker,
         a_run_that_comes_back_to_its_checkpoint_keeps_its_curve,
         an_attempt_that_never_began_leaves_the_curve_alone,
     },
@@ -60,6 +61,7 @@ conformance! {
     the_cost_of_a_sweep_counts_its_trunk_once
     a_run_that_comes_back_to_its_checkpoint_keeps_its_curve
     an_attempt_that_never_began_leaves_the_curve_alone
+    a_kept_checkpoint_is_offered_to_any_worker
 }
 
 async fn a_run_goes_from_submission_to_its_result(place: Place) {
@@ -356,7 +358,7 @@ impl Dice {
 
     fn action(&mut self) -> Action {
         let key = self.key();
-        match self.below(10) {
+        match self.below(11) {
             0..=2 => {
                 let worker = ["w", "v"][self.below(2) as usize].to_owned();
                 Action::Grant(GrantRow { worker, ..grant(&key.run, key.number) })
@@ -392,6 +394,7 @@ impl Dice {
                 let resume_step = (self.below(2) == 0).then(|| self.below(3) * 10);
                 Action::End(EndRow { resume_step, ..end(&key, outcome, state) })
             }
+            9 => Action::Keep(key, self.below(4) * 10),
             _ => Action::State(StateRow {
                 run: key.run,
                 state: [RunState::Queued, RunState::Cancelled][self.below(2) as usize],
@@ -406,6 +409,7 @@ enum Action {
     Grant(GrantRow),
     Ingest(Batch),
     Checkpoint(CheckpointRow),
+    Keep(AttemptKey, u64),
     End(EndRow),
     State(StateRow),
 }
@@ -417,6 +421,7 @@ impl Action {
             Self::Grant(row) => format!("{:?}", store.grant(std::slice::from_ref(row)).await),
             Self::Ingest(batch) => format!("{:?}", store.ingest(std::slice::from_ref(batch)).await),
             Self::Checkpoint(row) => format!("{:?}", store.commit_checkpoint(row).await),
+            Self::Keep(key, step) => format!("{:?}", store.keep_checkpoint(key, *step, "ab").await),
             Self::End(row) => format!("{:?}", store.end(std::slice::from_ref(row)).await),
             Self::State(row) => format!("{:?}", store.set_states(std::slice::from_ref(row)).await),
         }

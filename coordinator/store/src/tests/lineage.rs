@@ -91,3 +91,40 @@ pub(super) async fn an_attempt_that_never_began_leaves_the_curve_alone(place: Pl
     let attempts = relay.store.attempts(&relay.run).await.unwrap();
     assert_eq!(attempts[1].resume_step, None);
 }
+
+pub(super) async fn a_kept_checkpoint_is_offered_to_any_worker(place: Place) {
+    let relay = Relay::new(&place).await;
+    let keep = |number, step| {
+        let (store, key) = (relay.store.clone(), relay.key(number));
+        async move { store.keep_checkpoint(&key, step, "h").await.unwrap() }
+    };
+    relay.begin(1, "w").await;
+    relay.train(1, 0, 4).await;
+    assert_eq!(keep(1, 3).await, None, "there is no checkpoint at step 3");
+    let kept = keep(1, 4).await.unwrap();
+    assert_eq!((kept.kept.len(), kept.dropped.len()), (1, 0));
+    relay.lose(1).await;
+
+    // Another worker goes on from it, and comes back to it.
+    assert_eq!(relay.begin(2, "v").await, Some(4));
+    relay.lose(2).await;
+    assert_eq!(relay.begin(3, "v").await, Some(4));
+    relay.train(3, 4, 6).await;
+    relay.lose(3).await;
+    assert_eq!(relay.begin(4, "w").await, Some(4), "what lies on v is not kept");
+    relay.lose(4).await;
+    let first = |step| (step, 1.0);
+    let owners = [first(1), first(2), first(3), first(4), (5, 3.0), (6, 3.0)];
+    assert_eq!(relay.owners().await, owners);
+    let attempts = relay.store.attempts(&relay.run).await.unwrap();
+    assert_eq!((attempts[2].resume_step, attempts[2].resume_attempt), (Some(4), Some(1)));
+
+    // Two are kept; older ones are dropped.
+    assert_eq!(keep(3, 6).await.unwrap().dropped.len(), 0);
+    relay.begin(5, "v").await;
+    relay.train(5, 6, 8).await;
+    let kept = keep(5, 8).await.unwrap();
+    assert_eq!((kept.kept.len(), kept.dropped.len()), (2, 1));
+    relay.lose(5).await;
+    assert_eq!(relay.begin(6, "w").await, Some(8));
+}

@@ -92,6 +92,17 @@ pub(super) async fn a_larger_d_extends_a_finished_trunk_and_a_smaller_one_does_n
     assert_eq!(again.checkpoints, saved.checkpoints);
     let curve = store.curve(&trunk, Metric::ValidationLoss, -1, 10).await.unwrap();
     assert_eq!(curve.iter().map(|point| point.step).collect::<Vec<_>>(), [160, 320]);
+
+    // A checkpoint that branches fork from is kept, whatever comes after it.
+    for (number, step) in [(1, 160), (2, 320)] {
+        let key = AttemptKey { run: trunk.clone(), number };
+        store.keep_checkpoint(&key, step, "h").await.unwrap().unwrap();
+    }
+    let saved = store.load_runs(std::slice::from_ref(&trunk)).await.unwrap().remove(0);
+    assert_eq!(saved.kept, [160, 320]);
+    let fork = store.kept_checkpoint(&trunk, 160).await.unwrap().unwrap();
+    assert_eq!((fork.step, fork.hash.as_str(), fork.kept), (160, "h", true));
+    assert_eq!(store.kept_checkpoint(&trunk, 80).await.unwrap(), None);
 }
 
 pub(super) async fn the_cost_of_a_sweep_counts_its_trunk_once(place: Place) {

@@ -1,0 +1,115 @@
+//! Files of checkpoints in and out.
+
+use sweep_proto::{ARTIFACT_CHUNK_BYTES_MAX, convert, convert::FieldError, fault::Fault, v1};
+use sweep_spec::{attempt::AttemptKey, checkpoint::is_hash, id::RunId};
+use tokio::sync::mpsc;
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tonic::{Status, Streaming};
+
+use super::{STREAM_MESSAGES_MAX, Shared, Streamed};
+use crate::{
+    actor::store_status,
+    artifact::{Artifacts, FileHead},
+};
+
+/// Takes in one file.
+pub(super) async fn put(
+    shared: &Shared,
+    mut parts: Streaming<v1::PutArtifactRequest>,
+) -> Result<(), Status> {
+    use v1::put_artifact_request::Part;
+    let artifacts = artifacts(shared)?;
+    let Some(v1::PutArtifactRequest { part: Some(Part::Head(head)) }) = parts.message().await?
+    else {
+        return Err(FieldError::new("head", "comes first").into());
+    };
+    let key = convert::attempt_key("head.key", head.key.as_ref())?;
+    let hash = hash("head.hash", head.hash)?;
+    may_write(shared, &key).await?;
+    let data = parts.map(|message| match message?.part {
+        Some(Part::Data(data)) if data.len() <= ARTIFACT_CHUNK_BYTES_MAX => Ok(data),
+        Some(Part::Data(data)) => {
+            let message = format!("{} bytes are above {ARTIFACT_CHUNK_BYTES_MAX}", data.len());
+            Err(Fault::Limit.status(message))
+        }
+        _ => Err(FieldError::new("data", "follows the head").into()),
+    });
+    artifacts.put(&FileHead { run: key.run, hash, bytes: head.bytes }, data).await
+}
+
+/// Keeps a checkpoint whose files are here.
+pub(super) async fn keep(
+    shared: &Shared,
+    message: v1::KeepCheckpointRequest,
+) -> Result<(), Status> {
+    let artifacts = artifacts(shared)?.clone();
+    let key = convert::attempt_key("key", message.key.as_ref())?;
+    let hash = hash("hash", message.hash)?;
+    let manifest = artifacts.whole(&key.run, &hash).await?;
+    if manifest.run != key.run.as_str() || manifest.step != message.step {
+        let problem = format!("is of run {} at step {}", manifest.run, manifest.step);
+        return Err(FieldError::new("hash", problem).into());
+    }
+    let run = key.run.clone();
+    let kept = shared.actor.keep(key, message.step, hash).await?;
+    if !kept.dropped.is_empty() {
+        // Nobody waits for it.
+        tokio::spawn(async move { artifacts.tidy(&run, &kept).await });
+    }
+    Ok(())
+}
+
+/// Gives out one file.
+pub(super) async fn get(
+    shared: &Shared,
+    message: v1::GetArtifactRequest,
+) -> Result<Streamed<v1::ArtifactChunk>, Status> {
+    let artifacts = artifacts(shared)?.clone();
+    let run: RunId = message
+        .run_id
+        .parse()
+        .map_err(|_| Status::from(FieldError::new("run_id", "is no id of a run")))?;
+    let hash = hash("hash", message.hash)?;
+    let size = artifacts.size_of(&run, &hash).await?;
+    let (sender, receiver) = mpsc::channel(STREAM_MESSAGES_MAX);
+    tokio::spawn(async move {
+        let mut offset = 0;
+        while offset < size {
+            let part = artifacts.part(&run, &hash, offset, size).await;
+            let Ok(part) = part else {
+                let _ = sender.send(part.map(|data| v1::ArtifactChunk { data })).await;
+                return;
+            };
+            offset += part.len() as u64;
+            for data in part.chunks(ARTIFACT_CHUNK_BYTES_MAX) {
+                let chunk = v1::ArtifactChunk { data: data.to_vec() };
+                if sender.send(Ok(chunk)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    Ok(Box::pin(ReceiverStream::new(receiver)))
+}
+
+fn artifacts(shared: &Shared) -> Result<&Artifacts, Status> {
+    let none = || Fault::NotFound.status("this coordinator keeps no checkpoints");
+    shared.artifacts.as_ref().ok_or_else(none)
+}
+
+fn hash(field: &str, text: String) -> Result<String, Status> {
+    if is_hash(&text) {
+        Ok(text)
+    } else {
+        Err(FieldError::new(field, "must have 64 lower-case hexadecimal digits").into())
+    }
+}
+
+/// Only the last attempt at a run may add files to it, and only until it is lost.
+async fn may_write(shared: &Shared, key: &AttemptKey) -> Result<(), Status> {
+    let status = shared.store.attempt_status(key).await.map_err(store_status)?;
+    match status {
+        Some(status) if status.current && (status.reported || !status.ended) => Ok(()),
+        _ => Err(Fault::Fenced.status(format!("{key} no longer owns its run"))),
+    }
+}
