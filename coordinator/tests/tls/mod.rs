@@ -88,7 +88,7 @@ async fn clients_show_a_certificate_where_they_must() {
 /// The program `coordinator`, in the state folder of a test.
 fn ca(state: &std::path::Path, arguments: &[&str]) -> std::process::Output {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_coordinator"));
-    command.arg("ca").args(arguments).arg("--state").arg(state).output().unwrap()
+    command.arg("ca").args(arguments).arg("--state").arg(state).output().expect("it starts")
 }
 
 #[tokio::test(flavor = "multi_thread")]
