@@ -222,7 +222,11 @@ fn doubts(fit: &Fit) -> String {
     if fit.warnings.is_empty() {
         return "none raised".to_owned();
     }
-    fit.warnings.iter().map(|warning| warning.code.as_str()).collect::<Vec<_>>().join(", ")
+    let mut codes: Vec<&str> = fit.warnings.iter().map(|warning| warning.code.as_str()).collect();
+    // One code may name several forecasts.
+    codes.sort_unstable();
+    codes.dedup();
+    codes.join(", ")
 }
 
 #[cfg(test)]
