@@ -417,7 +417,8 @@ async fn start(runs: u64) -> Result<()> {
         };
         let runs = grid.runs.iter().map(new).collect();
         let id = grid.sweep_id(&name);
-        let sweep = NewSweep { id, name, recipe: String::new(), runs, unix_ms: 1 };
+        let (recipe, planned_seconds) = (String::new(), None);
+        let sweep = NewSweep { id, name, recipe, runs, unix_ms: 1, planned_seconds };
         store.submit(&sweep).await?;
     }
     store.close().await?;

@@ -485,6 +485,7 @@ fn grant_row(grant: &Grant) -> GrantRow {
         device_id: grant.device_id.clone(),
         device_name: grant.device_name.clone(),
         backend: grant.backend.clone(),
+        canary: grant.canary.clone(),
         unix_ms: unix_ms(),
     }
 }

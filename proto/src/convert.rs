@@ -308,6 +308,7 @@ pub fn device(wire: &v1::Device) -> Device {
         memory_bytes: wire.memory_bytes,
         software: wire.software,
         refused: wire.refused.clone(),
+        canary: wire.canary.clone(),
     }
 }
 
@@ -320,6 +321,7 @@ impl From<&Device> for v1::Device {
             memory_bytes: device.memory_bytes,
             software: device.software,
             refused: device.refused.clone(),
+            canary: device.canary.clone(),
         }
     }
 }

@@ -15,8 +15,10 @@ use crate::exit::{Exit, Failure, OrExit as _};
 /// Which coordinator to ask.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct AccessArgs {
-    /// The access file of the coordinator [default: .sweep/access.json]
-    #[arg(long, value_name = "FILE", env = ACCESS_VARIABLE)]
+    /// The access file of the coordinator [env: SWEEP_ACCESS] [default: .sweep/access.json]
+    // The variable is read below: it names the place for every command, and is no contradiction to
+    // an option that asks for another.
+    #[arg(long, value_name = "FILE")]
     access: Option<PathBuf>,
 }
 
@@ -26,7 +28,9 @@ impl AccessArgs {
     /// # Errors
     /// A [`Failure`] with exit code 3.
     pub(crate) async fn connect(&self) -> Result<Control, Failure> {
-        let path = self.access.clone().unwrap_or_else(|| state_folder().join(ACCESS_FILE));
+        let named = std::env::var_os(ACCESS_VARIABLE).filter(|path| !path.is_empty());
+        let path = self.access.clone().or_else(|| named.map(PathBuf::from));
+        let path = path.unwrap_or_else(|| state_folder().join(ACCESS_FILE));
         let access = Access::read(&path).or_exit(Exit::Unreachable)?;
         connect(&access).await
     }

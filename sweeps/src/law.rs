@@ -1,6 +1,6 @@
 //! The fit that a recipe asks for, over the results of its sweep.
 
-use sweep_fit::{Fit, FitError, Law, Method, Objective, Options};
+use sweep_fit::{Fit, FitError, Intervals, Law, Method, Objective, Observation, Options};
 use sweep_plot::input::PlotInput;
 use sweep_spec::recipe::FitPlan;
 
@@ -47,11 +47,29 @@ pub(crate) fn isoflop(results: &SweepResults) -> Option<Result<Fit, FitError>> {
     })
 }
 
+/// Share of the observations, those of highest compute, that a rehearsal holds out.
+const HELD_OUT: f64 = 0.2;
+
+/// The same fit without the observations of highest compute, as a rehearsal of its forecast; `None`
+/// where what is left allows none.
+pub(crate) fn rehearsal(observations: &[Observation], options: &Options) -> Option<Fit> {
+    let options = Options {
+        hold_out_top: Some(HELD_OUT),
+        bootstrap: 0,
+        intervals: Intervals::default(),
+        budgets: Vec::new(),
+        ..options.clone()
+    };
+    sweep_fit::fit(observations, &options).ok()
+}
+
 /// What the figures and the report need, with the fits that can be made.
 pub(crate) fn plot_input(results: &SweepResults) -> (PlotInput, Result<Fit, Failure>) {
     let fit = fit(results);
     let mut input = results.plot_input();
     input.isoflop = isoflop(results).and_then(Result::ok);
+    let options = options(results.fit_plan()).ok().filter(|_| fit.is_ok());
+    input.rehearsal = options.and_then(|options| rehearsal(&results.observations(), &options));
     let bootstrap = results.fit_plan().bootstrap;
     input.interval = (bootstrap > 0).then(|| format!("{bootstrap} case bootstraps, 95 %"));
     input.fit = fit.as_ref().ok().cloned();

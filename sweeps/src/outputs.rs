@@ -63,13 +63,7 @@ impl OutFolder {
     /// Exit code 1, with the file.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, Failure> {
         let path = self.root.join(name);
-        let staged = path.with_extension("part");
-        let written = fs::write(&staged, bytes).and_then(|()| fs::rename(&staged, &path));
-        written.map_err(|error| {
-            let shown = path.display();
-            let hint = "hint: check the folder, its permissions and the free space";
-            Failure::message(Exit::Failed, format!("cannot write `{shown}`: {error}; {hint}"))
-        })?;
+        write_whole(&path, bytes)?;
         Ok(path)
     }
 
@@ -99,6 +93,20 @@ impl OutFolder {
         paths.push(self.write("report.html", page.as_bytes())?);
         Ok(paths)
     }
+}
+
+/// Writes a file by renaming a whole one into place.
+///
+/// # Errors
+/// Exit code 1, with the file.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let staged = path.with_extension("part");
+    let written = fs::write(&staged, bytes).and_then(|()| fs::rename(&staged, path));
+    written.map_err(|error| {
+        let shown = path.display();
+        let hint = "hint: check the folder, its permissions and the free space";
+        Failure::message(Exit::Failed, format!("cannot write `{shown}`: {error}; {hint}"))
+    })
 }
 
 /// A value as a JSON file.

@@ -1,7 +1,8 @@
 //! The results of a sweep as the report tells them; the page itself is made in `report`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -33,14 +34,8 @@ use crate::{
 /// What the caller knows beside the results.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Telling {
-    /// The command that repeats the sweep.
-    pub(crate) command: String,
     /// Why there is no fit.
     pub(crate) fit_refused: Option<String>,
-    /// Predicted device-seconds of all runs, from before they were trained.
-    pub(crate) planned_seconds: Option<f64>,
-    /// Wall seconds of this command.
-    pub(crate) wall_seconds: Option<f64>,
     /// Texts that models of different size wrote.
     pub(crate) texts: Vec<SampleText>,
 }
@@ -57,12 +52,12 @@ pub(crate) fn render(
     let input = ReportInput {
         sweep: results.name.clone(),
         recipe: results.recipe.text().to_owned(),
-        command: telling.command.clone(),
+        command: command(results),
         written: now(),
         plot: plot.clone(),
         fit_refused: telling.fit_refused.clone(),
         runs: results.observed().map(report_run).collect(),
-        cost: cost(results, telling),
+        cost: cost(results),
         devices: devices(results),
         measures: measures(results),
         loss_unit: if results.is_diffusion() {
@@ -107,34 +102,53 @@ fn report_run(run: &RunResult) -> ReportRun {
     }
 }
 
-fn cost(results: &SweepResults, telling: &Telling) -> ReportCost {
-    let done = || {
-        let ended = |run: &&RunResult| matches!(run.state, RunState::Finished | RunState::Diverged);
-        results.runs.iter().filter(ended)
-    };
+/// The command that trains the sweep again, given the recipe of the page as a file.
+fn command(results: &SweepResults) -> String {
+    let seeds = |own: &mut dyn Iterator<Item = u64>| own.collect::<BTreeSet<u64>>();
+    let trained = seeds(&mut results.runs.iter().map(|run| run.run.config.seed));
+    let asked = seeds(&mut results.recipe.requests.iter().map(|request| request.seed));
+    let mut command = format!("sweep run {}.toml", results.name);
+    if trained != asked {
+        for seed in trained {
+            let _ = write!(command, " --seed {seed}");
+        }
+    }
+    command
+}
+
+fn cost(results: &SweepResults) -> ReportCost {
+    let ended = |run: &&RunResult| matches!(run.state, RunState::Finished | RunState::Diverged);
+    let done = results.runs.iter().filter(ended);
+    // Runs that were trained for an earlier sweep may have ended before.
+    let wall = results.ended_unix_ms.map(|ended| ended - results.submitted_unix_ms);
+    #[expect(clippy::cast_precision_loss, reason = "for display")]
+    let wall_seconds = wall.filter(|ms| *ms >= 0).map(|ms| ms as f64 / 1e3);
     ReportCost {
-        planned_seconds: telling.planned_seconds,
-        spent_seconds: done().map(|run| run.seconds).sum(),
+        planned_seconds: results.planned_seconds,
+        spent_seconds: results.runs.iter().filter_map(|run| run.seconds).reduce(|sum, s| sum + s),
         planned_flops: Some(results.runs.iter().map(|run| run.run.config.own_flops()).sum()),
-        spent_flops: Some(done().map(|run| run.run.config.own_flops()).sum()),
-        wall_seconds: telling.wall_seconds,
+        done_flops: Some(done.map(|run| run.run.config.own_flops()).sum()),
+        wall_seconds,
     }
 }
 
 fn devices(results: &SweepResults) -> Vec<ReportDevice> {
-    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for run in &results.runs {
-        if let Some(device) = &run.device {
-            *counts.entry((device, run.backend.as_deref().unwrap_or("unknown"))).or_default() += 1;
-        }
+    let mut counts: BTreeMap<[Option<&str>; 4], usize> = BTreeMap::new();
+    for run in results.runs.iter().filter(|run| run.device.is_some()) {
+        let key = [&run.device, &run.backend, &run.canary, &run.device_refused];
+        *counts.entry(key.map(Option::as_deref)).or_default() += 1;
     }
-    let device = |((name, backend), runs): ((&str, &str), usize)| ReportDevice {
-        name: name.to_owned(),
-        backend: backend.to_owned(),
-        // A device that fails its canary takes no run, and the CPU is what it is compared with.
-        canary: if backend == "cpu" { "reference" } else { "passed" }.to_owned(),
-        runs,
-    };
+    let known = |text: Option<&str>| text.unwrap_or("not known").to_owned();
+    let device =
+        |([name, backend, canary, refused], runs): ([Option<&str>; 4], usize)| ReportDevice {
+            name: known(name),
+            backend: known(backend),
+            canary: match refused {
+                Some(reason) => format!("{}; refused since: {reason}", known(canary)),
+                None => known(canary),
+            },
+            runs,
+        };
     counts.into_iter().map(device).collect()
 }
 

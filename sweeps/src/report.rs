@@ -3,19 +3,22 @@
 //!
 //! It computes nothing and reads no file and no clock; [`ReportInput`] holds all it says.
 
+mod law;
+
 use std::fmt::Write as _;
 
 use askama::Template;
 use serde::Serialize;
-use sweep_fit::Fit;
+use sweep_fit::{Fit, Forecast};
 use sweep_plot::{
     figures::FigureKind,
-    input::{PlotInput, RunCurve, RunState},
+    input::{PlotInput, RunCurve, RunState, TaskInput},
     render::{Paint, json, page_css, svg},
     text,
 };
 use sweep_spec::{run::RunRole, units::si};
 
+use self::law::LawTable;
 use crate::{
     analysis::checklist::Item,
     texts::{self, SampleText},
@@ -90,13 +93,13 @@ pub(crate) struct ReportRun {
 pub(crate) struct ReportCost {
     /// Predicted device-seconds of all runs, from before they were trained.
     pub(crate) planned_seconds: Option<f64>,
-    /// Measured device-seconds of all attempts that count.
+    /// Measured device-seconds of all attempts.
     pub(crate) spent_seconds: Option<f64>,
     /// Exact FLOPs of all runs.
     pub(crate) planned_flops: Option<f64>,
     /// Exact FLOPs of the runs that are done.
-    pub(crate) spent_flops: Option<f64>,
-    /// Wall seconds from submission to the last run.
+    pub(crate) done_flops: Option<f64>,
+    /// Wall seconds from the first submission to the end of the last attempt.
     pub(crate) wall_seconds: Option<f64>,
 }
 
@@ -141,7 +144,8 @@ pub(crate) fn render(input: &ReportInput) -> Result<String, ReportError> {
     if runs != curves {
         return Err(ReportError::RunsDiffer { runs, curves });
     }
-    let mut leading = drawn(&input.plot, false);
+    let mut drawn = Figures::of(&input.plot);
+    let mut leading = std::mem::take(&mut drawn.others);
     let figures = leading.split_off(LEADING.min(leading.len()));
     let page = Page {
         title: &input.sweep,
@@ -152,10 +156,13 @@ pub(crate) fn render(input: &ReportInput) -> Result<String, ReportError> {
         law: input.plot.fit.as_ref().map(LawTable::of),
         interval: input.plot.interval.as_deref().unwrap_or("none"),
         n_convention: &input.plot.n_convention,
-        forecasts: forecasts(&input.plot),
-        curves: drawn(&input.plot, true),
+        optima: input.plot.fit.as_ref().map_or_else(Vec::new, law::optima),
+        budgets: input.plot.isoflop.as_ref().map_or_else(Vec::new, law::budgets),
+        forecasts: law::forecasts(&input.plot),
+        curves: drawn.curves,
         leading,
         figures,
+        left_out: drawn.left_out,
         runs: run_rows(input),
         measures: &input.measures,
         loss_unit: input.loss_unit,
@@ -185,10 +192,14 @@ struct Page<'a> {
     law: Option<LawTable>,
     interval: &'a str,
     n_convention: &'a str,
+    optima: Vec<[String; 5]>,
+    budgets: Vec<[String; 5]>,
     forecasts: Vec<[String; 6]>,
     curves: Vec<Drawn>,
     leading: Vec<Drawn>,
     figures: Vec<Drawn>,
+    /// Figures without data: name and what is missing.
+    left_out: Vec<[String; 2]>,
     runs: Vec<Vec<Cell>>,
     measures: &'a [Vec<String>],
     loss_unit: &'a str,
@@ -219,68 +230,6 @@ struct Cell {
     key: String,
 }
 
-struct LawTable {
-    name: String,
-    formula: String,
-    objective: String,
-    rows: Vec<[String; 4]>,
-    notes: Vec<String>,
-    warnings: Vec<[String; 2]>,
-}
-
-impl LawTable {
-    fn of(fit: &Fit) -> Self {
-        let row = |name: &str, estimate: &sweep_fit::Estimate| {
-            let optional =
-                |value: Option<String>| value.unwrap_or_else(|| "not estimated".to_owned());
-            [
-                text::typeset(name),
-                text::short(estimate.value),
-                optional(estimate.se.map(text::short)),
-                optional(
-                    estimate.ci95.map(|[a, b]| format!("{} to {}", text::short(a), text::short(b))),
-                ),
-            ]
-        };
-        let mut rows: Vec<[String; 4]> =
-            fit.params.iter().map(|parameter| row(parameter.name, &parameter.estimate)).collect();
-        if let Some(exponents) = &fit.exponents {
-            rows.push(row("a (N* ~ C^a)", &exponents.a));
-            rows.push(row("b (D* ~ C^b)", &exponents.b));
-        }
-        let mut notes =
-            vec![format!("{} observations fitted, {} dropped.", fit.n_points, fit.n_dropped)];
-        if let Some(held) = &fit.held_out {
-            notes.push(format!(
-                "{} observations held out of the top: mean error {:.2} %, largest {:.2} %.",
-                held.n,
-                100.0 * held.mean_abs_rel_error,
-                100.0 * held.max_abs_rel_error
-            ));
-        }
-        notes.push(match &fit.certificate {
-            Some(certificate) if certificate.global => format!(
-                "The minimum is certified: the profile over the exponents (grid step {}) has no lower one.",
-                text::short(certificate.resolution)
-            ),
-            Some(_) => "The minimum is not certified: the profile has a lower one, or it lies on the edge.".to_owned(),
-            None => "No certificate for the minimum.".to_owned(),
-        });
-        Self {
-            name: fit.law_name().to_owned(),
-            formula: text::typeset(fit.law.formula()),
-            objective: fit.objective.name().to_owned(),
-            rows,
-            notes,
-            warnings: fit
-                .warnings
-                .iter()
-                .map(|warning| [warning.code.to_string(), warning.message.clone()])
-                .collect(),
-        }
-    }
-}
-
 /// The sweep in a few sentences: what was trained, the law, the forecast and what came of it.
 fn summary(plot: &PlotInput, refused: Option<&str>) -> Vec<String> {
     let done = plot.runs.iter().filter(|run| run.final_loss().is_some()).count();
@@ -294,10 +243,18 @@ fn summary(plot: &PlotInput, refused: Option<&str>) -> Vec<String> {
             sentences.push(format!("Law: {}{spread}.", text::law_text(fit)));
             let checks = plot.runs.iter().filter(|run| run.role == RunRole::Check);
             sentences.extend(checks.filter_map(|run| check_sentence(plot, fit, run)));
+            sentences.extend(law::optima(fit).iter().map(|[c, n, d, _, loss]| {
+                format!(
+                    "A budget of {c} FLOPs is best spent on N* = {n} and D* = {d}, at loss {loss}."
+                )
+            }));
         }
         (None, Some(reason)) => sentences.push(format!("No law was fitted: {reason}.")),
         (None, None) => sentences.push("No law was fitted.".to_owned()),
     }
+    // The first verdict of a task is the one over compute.
+    let verdict = |task: &TaskInput| Some(format!("{}: {}", task.name, task.verdicts.first()?));
+    sentences.extend(plot.tasks.iter().filter_map(verdict));
     if let Some(entropy) = plot.entropy {
         let floor = plot.fit.as_ref().and_then(|fit| fit.param("E"));
         let floor = floor.map_or_else(String::new, |floor| {
@@ -336,11 +293,23 @@ fn cost_rows(cost: &ReportCost) -> Vec<[String; 3]> {
     };
     let flops = |value: f64| format!("{} FLOPs", si(value));
     let mut rows = vec![
-        row("compute, exact", cost.planned_flops.map(flops), cost.spent_flops.map(flops)),
-        row("device time", cost.planned_seconds.map(duration), cost.spent_seconds.map(duration)),
+        row(
+            "compute of runs that are done, exact",
+            cost.planned_flops.map(flops),
+            cost.done_flops.map(flops),
+        ),
+        row(
+            "device time of all attempts",
+            cost.planned_seconds.map(duration),
+            cost.spent_seconds.map(duration),
+        ),
     ];
     if let Some(wall) = cost.wall_seconds {
-        rows.push(row("from submission to the last run", None, Some(duration(wall))));
+        rows.push([
+            "from submission to the end of the last run".to_owned(),
+            "\u{2013}".to_owned(),
+            duration(wall),
+        ]);
     }
     rows
 }
@@ -356,44 +325,35 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// Check runs: name, sizes, forecast with interval, measured, error.
-fn forecasts(plot: &PlotInput) -> Vec<[String; 6]> {
-    let Some(fit) = &plot.fit else { return Vec::new() };
-    let checks = plot.runs.iter().filter(|run| run.role == RunRole::Check);
-    checks
-        .filter_map(|run| {
-            let forecast = fit.forecast(run.n, run.d)?;
-            let interval = forecast.run95.map_or_else(
-                || "none".to_owned(),
-                |[low, high]| format!("{} to {}", text::short(low), text::short(high)),
-            );
-            let error = text::error_percent(fit, run).map(text::percent);
-            Some([
-                run.label.clone(),
-                format!("{}, {}", si(run.n), si(run.d)),
-                text::short(forecast.loss),
-                interval,
-                run.final_loss().map_or_else(|| state_name(run.state).to_owned(), text::short),
-                error.unwrap_or_else(|| "not yet".to_owned()),
-            ])
-        })
-        .collect()
+/// The figures of a report.
+#[derive(Default)]
+struct Figures {
+    /// Loss curves: they have their axes to choose from and stand together.
+    curves: Vec<Drawn>,
+    others: Vec<Drawn>,
+    /// What has nothing to show: name and reason.
+    left_out: Vec<[String; 2]>,
 }
 
-/// The figures of the report; loss curves have their axes to choose from and stand together.
-fn drawn(plot: &PlotInput, curves: bool) -> Vec<Drawn> {
-    FigureKind::of(plot)
-        .into_iter()
-        .filter(|kind| matches!(kind, FigureKind::LossCurves(_)) == curves)
-        .map(|kind| Drawn {
-            name: kind.name().to_owned(),
-            short: match kind {
-                FigureKind::LossCurves(axis) => axis.name().to_owned(),
-                _ => kind.name().to_owned(),
-            },
-            svg: svg::render(&kind.build(plot), Paint::Inline),
-        })
-        .collect()
+impl Figures {
+    fn of(plot: &PlotInput) -> Self {
+        let mut figures = Self::default();
+        for kind in FigureKind::of(plot) {
+            let figure = kind.build(plot);
+            if let Some(missing) = figure.missing {
+                figures.left_out.push([kind.name().to_owned(), missing]);
+                continue;
+            }
+            let svg = svg::render(&figure, Paint::Inline);
+            let name = kind.name().to_owned();
+            if let FigureKind::LossCurves(axis) = kind {
+                figures.curves.push(Drawn { name, short: axis.name().to_owned(), svg });
+            } else {
+                figures.others.push(Drawn { short: name.clone(), name, svg });
+            }
+        }
+        figures
+    }
 }
 
 const fn state_name(state: RunState) -> &'static str {
@@ -482,8 +442,20 @@ struct Embedded<'a> {
     cost: &'a ReportCost,
     devices: &'a [ReportDevice],
     checklist: &'a [Item],
+    forecasts: Vec<EmbeddedForecast<'a>>,
+    measures: &'a [Vec<String>],
+    facts: &'a [(String, String)],
+    texts: &'a [SampleText],
     runs: Vec<EmbeddedRun<'a>>,
     figures: Vec<serde_json::Value>,
+}
+
+/// What the law says of a check run that was held out.
+#[derive(Serialize)]
+struct EmbeddedForecast<'a> {
+    run: &'a str,
+    forecast: Forecast,
+    measured: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -506,6 +478,7 @@ struct EmbeddedRun<'a> {
 /// The numbers of the report as JSON that cannot end its element: `<` is written as an escape.
 fn embedded(input: &ReportInput) -> Result<String, ReportError> {
     let runs = input.plot.runs.iter().zip(&input.runs);
+    let checks = input.plot.runs.iter().filter(|run| run.role == RunRole::Check);
     let data = Embedded {
         schema: SCHEMA,
         sweep: &input.sweep,
@@ -515,6 +488,15 @@ fn embedded(input: &ReportInput) -> Result<String, ReportError> {
         cost: &input.cost,
         devices: &input.devices,
         checklist: &input.checklist,
+        forecasts: checks
+            .filter_map(|run| {
+                let forecast = input.plot.fit.as_ref()?.forecast(run.n, run.d)?;
+                Some(EmbeddedForecast { run: &run.label, forecast, measured: run.final_loss() })
+            })
+            .collect(),
+        measures: &input.measures,
+        facts: &input.facts,
+        texts: &input.texts,
         runs: runs
             .map(|(run, facts)| EmbeddedRun {
                 label: &run.label,

@@ -15,7 +15,7 @@ use sweep_plot::input::{
 };
 use sweep_proto::{client::Control, convert, v1};
 use sweep_spec::{
-    attempt::RunState,
+    attempt::{RunState, computes_wrongly},
     metric::Metric,
     recipe::{FitPlan, Recipe},
     run::{Run, RunRole},
@@ -58,6 +58,10 @@ pub(crate) struct RunResult {
     pub(crate) device: Option<String>,
     /// The backend of its last attempt.
     pub(crate) backend: Option<String>,
+    /// What the canary of that device had found.
+    pub(crate) canary: Option<String>,
+    /// Why that device takes no more runs.
+    pub(crate) device_refused: Option<String>,
     /// Largest memory of its trainer.
     pub(crate) peak_memory_bytes: Option<u64>,
 }
@@ -74,6 +78,12 @@ pub(crate) struct SweepResults {
     pub(crate) name: String,
     /// The recipe as it was handed in.
     pub(crate) recipe: Recipe,
+    /// Predicted device-seconds of all its runs, from before they were trained.
+    pub(crate) planned_seconds: Option<f64>,
+    /// When it was handed in first, in milliseconds since 1970.
+    pub(crate) submitted_unix_ms: i64,
+    /// When the last attempt at one of its runs ended.
+    pub(crate) ended_unix_ms: Option<i64>,
     /// Its runs in the order of the recipe.
     pub(crate) runs: Vec<RunResult>,
     /// Complete curves by run and metric.
@@ -95,7 +105,18 @@ impl RunResult {
 
     /// The final loss where a fit may use it.
     pub(crate) fn usable_loss(&self) -> Option<f64> {
-        self.loss.filter(|loss| self.state == RunState::Finished && loss.is_finite())
+        self.loss.filter(|loss| self.is_sound() && loss.is_finite())
+    }
+
+    /// Finished, on a device that computes right as far as is known.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.state == RunState::Finished && self.suspicion().is_none()
+    }
+
+    /// Why its result is in doubt: the device that trained it was found to compute wrongly since.
+    pub(crate) fn suspicion(&self) -> Option<&str> {
+        let refused = self.device_refused.as_deref().filter(|reason| computes_wrongly(reason));
+        refused.filter(|_| self.state == RunState::Finished)
     }
 
     /// The run as an observation of this loss.
@@ -169,7 +190,12 @@ impl SweepResults {
         self.of_role(RunRole::Fit)
             .filter(|run| run.usable_loss().is_none())
             .map(|run| {
-                (run, if run.state == RunState::Finished { "no loss" } else { run.state.name() })
+                let why = match (run.state, run.suspicion()) {
+                    (RunState::Finished, Some(_)) => "its device computes wrongly",
+                    (RunState::Finished, None) => "no loss",
+                    (state, _) => state.name(),
+                };
+                (run, why)
             })
             .collect()
     }
@@ -190,6 +216,7 @@ impl SweepResults {
             runs: self.observed().map(|run| self.run_curve(run, convention)).collect(),
             fit: None,
             isoflop: None,
+            rehearsal: None,
             interval: None,
             n_convention: format!("N: {}", convention_words(convention)),
             entropy: self.runs.first().and_then(|run| run.run.manifest.entropy),
@@ -290,8 +317,12 @@ impl SweepResults {
             budget: run.budget,
             seed: config.seed,
             role: run.role,
-            state: plot_state(run.state),
-            reason: run.reason.clone(),
+            state: if run.suspicion().is_some() {
+                PlotState::Suspect
+            } else {
+                plot_state(run.state)
+            },
+            reason: run.suspicion().map(str::to_owned).or_else(|| run.reason.clone()),
             loss: run.loss,
             train: curve(Metric::TrainLoss),
             validation: curve(Metric::ValidationLoss),
@@ -356,6 +387,9 @@ pub(crate) async fn fetch(
         id: summary.sweep_id.clone(),
         name: summary.name,
         recipe,
+        planned_seconds: summary.planned_seconds,
+        submitted_unix_ms: summary.submitted_unix_ms,
+        ended_unix_ms: summary.ended_unix_ms,
         runs: Vec::new(),
         curves: BTreeMap::new(),
         samples: BTreeMap::new(),
@@ -418,6 +452,8 @@ fn run_result(row: v1::RunRow) -> Result<RunResult, Failure> {
         attempts: row.attempts,
         device: row.device_name,
         backend: row.backend,
+        canary: row.canary,
+        device_refused: row.device_refused,
         peak_memory_bytes: row.peak_memory_bytes,
     })
 }
@@ -432,6 +468,61 @@ fn damaged(what: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn finished() -> RunResult {
+        const RECIPE: &str = "name = \"one\"\n[data]\nsource = \"synthetic\"\nvocabulary = 16\n\
+            entropy = 1.0\ncontexts = 4\ntokens = \"10k\"\n[model]\nsequence = 8\n[training]\n\
+            batch = 2\nlearning_rate = 0.01\n[[runs]]\nsize = { width = 16, layers = 1 }\n\
+            tokens = \"1k\"\n";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("one.toml");
+        std::fs::write(&path, RECIPE).unwrap();
+        let prepared = crate::recipe_file::Prepared::load(&path, &[]).unwrap();
+        let run = prepared.grid.runs[0].run.clone();
+        RunResult {
+            id: run.config.id().to_string(),
+            run,
+            role: RunRole::Fit,
+            budget: None,
+            state: RunState::Finished,
+            reason: None,
+            loss: Some(1.5),
+            bits_per_byte: None,
+            seconds: Some(1.0),
+            attempts: 1,
+            device: Some("card".to_owned()),
+            backend: Some("vulkan".to_owned()),
+            canary: Some("no deviation".to_owned()),
+            device_refused: None,
+            peak_memory_bytes: None,
+        }
+    }
+
+    #[test]
+    fn no_fit_uses_what_a_device_trained_that_computes_wrongly() {
+        let refused =
+            |reason: &str| RunResult { device_refused: Some(reason.to_owned()), ..finished() };
+        assert_eq!(finished().usable_loss(), Some(1.5));
+        assert_eq!(refused("three trainers were lost").usable_loss(), Some(1.5));
+        let suspect = refused("canary refused: loss 3.1 at step 2");
+        assert_eq!((suspect.usable_loss(), suspect.is_sound()), (None, false));
+        let results = SweepResults {
+            id: String::new(),
+            name: "one".to_owned(),
+            recipe: Recipe::parse("one.toml", include_str!("cmd/starter.toml")).unwrap(),
+            planned_seconds: None,
+            submitted_unix_ms: 0,
+            ended_unix_ms: None,
+            runs: vec![suspect, finished()],
+            curves: BTreeMap::new(),
+            samples: BTreeMap::new(),
+        };
+        assert_eq!(results.observations().len(), 1);
+        assert_eq!(results.left_out()[0].1, "its device computes wrongly");
+        let drawn = results.plot_input().runs;
+        assert_eq!((drawn[0].state, drawn[1].state), (PlotState::Suspect, PlotState::Done));
+        assert!(drawn[0].reason.as_ref().is_some_and(|reason| reason.starts_with("canary")));
+    }
 
     #[test]
     fn a_path_is_the_trunk_up_to_the_fork_and_then_the_branch() {

@@ -7,7 +7,6 @@ use sweep_fit::{
 };
 use sweep_plot::input::{CalibrationInput, TaskInput, TaskScore as Score};
 use sweep_spec::{
-    attempt::RunState,
     metric::{BINS, Metric, TaskMetric, TaskScore},
     task::Task,
     units::si,
@@ -44,7 +43,7 @@ impl Last<'_> {
 }
 
 fn finished(results: &SweepResults) -> impl Iterator<Item = &RunResult> {
-    results.runs.iter().filter(|run| run.state == RunState::Finished)
+    results.runs.iter().filter(|run| run.is_sound())
 }
 
 /// Each task of a sweep with the scores of its finished runs.

@@ -1,7 +1,7 @@
 //! A grid as it is handed to a coordinator, and its terms as they are changed.
 
 use sweep_proto::{client::Control, convert, v1};
-use sweep_spec::grid::GridRun;
+use sweep_spec::{grid::GridRun, plan::Plan};
 
 use crate::{client::refused, exit::Failure, recipe_file::Prepared};
 
@@ -12,6 +12,7 @@ use crate::{client::refused, exit::Failure, recipe_file::Prepared};
 pub(crate) async fn submit(
     control: &mut Control,
     prepared: &Prepared,
+    plan: &Plan,
     supersede: bool,
     policy: v1::SweepPolicy,
 ) -> Result<v1::SubmitSweepReply, Failure> {
@@ -24,6 +25,11 @@ pub(crate) async fn submit(
         runs: u32::try_from(prepared.grid.runs.len()).unwrap_or(u32::MAX),
         supersede,
         policy: Some(policy),
+        // Of several kinds of device nobody knows which will train.
+        planned_seconds: match plan.devices.as_slice() {
+            [only] => only.device_seconds,
+            _ => None,
+        },
     };
     let mut parts = Vec::with_capacity(prepared.grid.runs.len() + 1);
     parts.push(part(v1::submit_sweep_request::Part::Header(header)));

@@ -68,11 +68,20 @@ fn three_processes_do_the_documented_job() {
     assert_refused(&absent, 4, &["nothing-of-that-name"]);
     let missing = sandbox.run("sweep", &["fit", "last", "--db", "no.db"]).unwrap();
     assert_refused(&missing, 2, &["no.db"]);
+    let both = ["fit", "last", "--db", &store, "--access", "access.json"];
+    assert_eq!(sandbox.run("sweep", &both).unwrap().status.code(), Some(2), "two places");
     let wish = ["suggest", id.trim(), "--spend-seconds", "1000", "--runs", "3", "--reach", "2"];
     sandbox.sweep(&[&wish[..], &["--out", "next.toml"]].concat()).unwrap();
     let planned = sandbox.sweep_json(&["plan", "next.toml"]).unwrap();
     assert!((1..=3).contains(&planned["runs"].as_array().unwrap().len()), "{planned}");
     sandbox.sweep(&["report", id.trim(), "--out", "report"]).unwrap();
+    sandbox.sweep(&["report", id.trim(), "--out", "alone.html"]).unwrap();
+    let page = std::fs::read_to_string(sandbox.path("alone.html")).unwrap();
+    for told in
+        ["sweep run small.toml", "deviation from the reference curve", "from submission to the end"]
+    {
+        assert!(page.contains(told), "{told}");
+    }
     check_results(&sandbox.path("report"), SMALL_RUNS);
 
     for process in [&mut worker, &mut coordinator] {

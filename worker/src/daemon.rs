@@ -195,14 +195,17 @@ fn known_devices(inventory: &Inventory) -> Vec<Device> {
         memory_bytes: device.memory_bytes,
         software: device.software,
         refused: None,
+        // Its trainers say it as they start.
+        canary: None,
     });
-    let refused = inventory.refused.iter().map(|Refusal { device, reason }| Device {
+    let refused = inventory.refused.iter().map(|Refusal { device, name, reason }| Device {
         id: device.clone(),
-        name: device.clone(),
+        name: name.as_ref().unwrap_or(device).clone(),
         backend: device.split(':').next().unwrap_or_default().to_owned(),
         memory_bytes: None,
         software: false,
         refused: Some(reason.clone()),
+        canary: None,
     });
     used.chain(refused).collect()
 }

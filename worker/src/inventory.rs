@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use sweep_spec::attempt::CANARY_REFUSED;
 use tokio::{io::AsyncReadExt, time::timeout};
 
 use crate::{
@@ -95,13 +96,25 @@ pub(crate) struct Inventory {
 pub(crate) struct Refusal {
     /// The device's id, or the backend's name.
     pub(crate) device: String,
+    /// The name of the card; absent for a backend.
+    pub(crate) name: Option<String>,
     pub(crate) reason: String,
+}
+
+impl Refusal {
+    fn label(&self) -> String {
+        self.name.as_ref().map_or_else(|| self.device.clone(), |name| label(&self.device, name))
+    }
+}
+
+fn label(id: &str, name: &str) -> String {
+    format!("{id} {name}")
 }
 
 impl Inventory {
     /// Everything refused, on one line; `None` when nothing was.
     pub(crate) fn refusals(&self) -> Option<String> {
-        let one = |refusal: &Refusal| format!("{} ({})", refusal.device, refusal.reason);
+        let one = |refusal: &Refusal| format!("{} ({})", refusal.label(), refusal.reason);
         let all: Vec<String> = self.refused.iter().map(one).collect();
         (!all.is_empty()).then(|| format!("devices refused: {}", all.join("; ")))
     }
@@ -139,9 +152,14 @@ pub(crate) async fn take(
 }
 
 impl Inventory {
-    fn refuse(&mut self, device: &str, reason: impl Into<String>) {
+    fn refuse(&mut self, backend: &str, reason: impl Into<String>) {
         let reason = reason.into();
-        self.refused.push(Refusal { device: device.to_owned(), reason });
+        self.refused.push(Refusal { device: backend.to_owned(), name: None, reason });
+    }
+
+    fn refuse_device(&mut self, device: Listed, reason: impl Into<String>) {
+        let (name, reason) = (Some(device.name), reason.into());
+        self.refused.push(Refusal { device: device.id, name, reason });
     }
 
     async fn try_devices(
@@ -155,21 +173,20 @@ impl Inventory {
             if matches!(choice, DeviceChoice::Device(id) if *id != device.id) {
                 continue;
             }
-            let label = format!("{} {}", device.id, device.name);
             if device.software && !offer_software {
-                self.refuse(&label, "software driver");
+                self.refuse_device(device, "software driver");
                 continue;
             }
             let purpose = Purpose::Canary { device: device.id.clone() };
             match ask::<CanaryAnswer>(launch, &purpose, CANARY_MAX).await {
                 Ok(CanaryAnswer::Passed(reason)) => {
-                    tracing::info!("{label}: canary passed, {reason}");
+                    tracing::info!("{}: canary passed, {reason}", label(&device.id, &device.name));
                     self.devices.push(device);
                 }
                 Ok(CanaryAnswer::Refused(reason)) => {
-                    self.refuse(&label, format!("canary refused: {reason}"));
+                    self.refuse_device(device, format!("{CANARY_REFUSED}: {reason}"));
                 }
-                Err(reason) => self.refuse(&label, format!("canary: {reason}")),
+                Err(reason) => self.refuse_device(device, format!("canary: {reason}")),
             }
         }
     }
@@ -257,7 +274,14 @@ mod tests {
         let mut inventory = Inventory { devices: Vec::new(), refused: Vec::new() };
         assert_eq!(inventory.refusals(), None);
         inventory.refuse("cuda", "driver absent");
-        inventory.refuse("vulkan:0000:00:00.0 llvmpipe", "software driver");
+        let device = Listed {
+            id: "vulkan:0000:00:00.0".to_owned(),
+            backend: "vulkan".to_owned(),
+            name: "llvmpipe".to_owned(),
+            memory_bytes: None,
+            software: true,
+        };
+        inventory.refuse_device(device, "software driver");
         assert_eq!(
             inventory.refusals().as_deref(),
             Some(

@@ -19,7 +19,7 @@ use std::{
 
 use sweep_data::{DataError, Dataset};
 use sweep_spec::{
-    attempt::{Ending, FailureCause},
+    attempt::{CANARY_REFUSED, Ending, FailureCause},
     data::DataSource,
     id::DataId,
 };
@@ -208,7 +208,7 @@ fn canary(args: &TrainerArgs) -> Result<String, String> {
     if report.passed {
         Ok(report.reason)
     } else {
-        Err(format!("canary refused: {}", report.reason))
+        Err(format!("{CANARY_REFUSED}: {}", report.reason))
     }
 }
 

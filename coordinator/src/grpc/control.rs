@@ -58,6 +58,8 @@ impl ControlService {
             done: Some(totals(states.iter().filter(|count| is_done(count.state)))),
             measured_seconds: states.iter().map(|count| count.measured_seconds).sum(),
             remaining_seconds,
+            planned_seconds: sweep.planned_seconds,
+            ended_unix_ms: states.iter().filter_map(|count| count.ended_unix_ms).max(),
         })
     }
 
@@ -440,7 +442,14 @@ async fn receive_sweep(
             tokens_requested: entry.tokens_requested,
         })
         .collect();
-    let sweep = NewSweep { id, name: header.name, recipe: header.recipe, runs, unix_ms: unix_ms() };
+    let sweep = NewSweep {
+        id,
+        name: header.name,
+        recipe: header.recipe,
+        runs,
+        unix_ms: unix_ms(),
+        planned_seconds: header.planned_seconds.filter(|seconds| *seconds >= 0.0),
+    };
     Ok((sweep, header.supersede, policy))
 }
 

@@ -112,6 +112,8 @@ fn run_row(record: RunRecord, with_json: bool) -> v1::RunRow {
         points_thinned: record.points_thinned,
         checkpoint_step: record.checkpoint_step,
         run_json: with_json.then_some(record.run_json),
+        canary: record.canary,
+        device_refused: record.device_refused,
     }
 }
 

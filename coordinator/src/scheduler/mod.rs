@@ -177,6 +177,7 @@ pub(crate) struct Grant {
     pub(crate) device_id: String,
     pub(crate) device_name: String,
     pub(crate) backend: String,
+    pub(crate) canary: Option<String>,
 }
 
 /// The answer to an attempt that a joining worker holds.

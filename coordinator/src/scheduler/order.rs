@@ -169,6 +169,7 @@ impl Scheduler {
             device_id: device.id,
             device_name: device.name,
             backend: device.backend,
+            canary: device.canary,
         })
     }
 

@@ -98,6 +98,7 @@ fn joined(worker: &str, slots: u32, incarnation: u64, held: Vec<Held>) -> Joined
             memory_bytes: None,
             software: false,
             refused: None,
+            canary: Some("reference".into()),
         }],
         slots: (0..slots).map(|index| Slot { index, device_id: "cpu".into() }).collect(),
         held,

@@ -1,18 +1,13 @@
-//! Attempts: grants, ends, and what the cost model learns from them. Each write is guarded by the
-//! number of the attempt.
+//! Attempts: grants, and what is known of them. Each write is guarded by the number of the attempt.
 
 use std::collections::HashMap;
 
-use sweep_spec::{attempt::AttemptKey, id::RunId, metric::Metric, run::Run};
+use sweep_spec::{attempt::AttemptKey, id::RunId, run::Run};
 
 use crate::{
-    database::{Database, metric_no},
+    database::Database,
     error::StoreError,
-    lineage::{self, Beginning},
-    record::{
-        Applied, AttemptRecord, AttemptStatus, EndRow, GrantRow, Granted, MeasuredAttempt, Outcome,
-        Spent,
-    },
+    record::{AttemptRecord, AttemptStatus, GrantRow, Granted, MeasuredAttempt, Outcome, Spent},
     run::{count, int},
     sql::{Query, Row, Tx, query},
 };
@@ -61,17 +56,6 @@ impl Database {
             }
         }
         Ok(granted)
-    }
-
-    pub(crate) async fn end(&self, rows: &[EndRow]) -> Result<Vec<Applied>, StoreError> {
-        let failed = |error| self.failed(error);
-        let mut tx = self.begin().await?;
-        let mut applied = Vec::with_capacity(rows.len());
-        for row in rows {
-            applied.push(end_attempt(&mut tx, row).await.map_err(failed)?);
-        }
-        tx.commit().await.map_err(failed)?;
-        Ok(applied)
     }
 
     pub(crate) async fn attempt_statuses(
@@ -232,11 +216,11 @@ async fn insert_attempts(tx: &mut Tx, attempts: &[(i64, &GrantRow)]) -> Result<(
         ($list:literal) => {
             concat!(
                 "INSERT INTO attempt (run_no, number, worker_no, incarnation, slot, device_id, \
-                 device_name, backend, started_unix_ms) \
+                 device_name, backend, started_unix_ms, canary) \
                  SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), \
                  (SELECT worker_no FROM worker WHERE id = value ->> 2), \
                  CAST(value ->> 3 AS BIGINT), CAST(value ->> 4 AS BIGINT), value ->> 5, \
-                 value ->> 6, value ->> 7, CAST(value ->> 8 AS BIGINT) FROM ",
+                 value ->> 6, value ->> 7, CAST(value ->> 8 AS BIGINT), value ->> 9 FROM ",
                 $list
             )
         };
@@ -255,6 +239,7 @@ async fn insert_attempts(tx: &mut Tx, attempts: &[(i64, &GrantRow)]) -> Result<(
             row.device_name,
             row.backend,
             row.unix_ms,
+            row.canary,
         ])
     };
     let packed: Vec<_> = attempts.iter().map(columns).collect();
@@ -267,85 +252,4 @@ async fn insert_attempts(tx: &mut Tx, attempts: &[(i64, &GrantRow)]) -> Result<(
     .execute(tx)
     .await?;
     Ok(())
-}
-
-// The last finite value of a metric along the lineage of a run that finished.
-macro_rules! last_value {
-    ($metric_no:literal) => {
-        concat!(
-            "CASE WHEN $8 THEN (SELECT point.value FROM attempt JOIN point USING (attempt_no) \
-             WHERE attempt.run_no = run.run_no AND point.metric_no = ",
-            $metric_no,
-            " AND point.step > attempt.lineage_after AND point.step <= attempt.lineage_until \
-             ORDER BY point.step DESC LIMIT 1) END"
-        )
-    };
-}
-
-async fn end_attempt(tx: &mut Tx, row: &EndRow) -> Result<Applied, sqlx::Error> {
-    // A first attempt has no lineage to look up.
-    let first = row.key.number == 1;
-    let begun = row.resume_step.filter(|_| first);
-    let ended = query(
-        "UPDATE attempt SET outcome = $1, ended_unix_ms = $2, reason = $3, end_step = $4, \
-         measured_seconds = $5, peak_memory_bytes = $6, points_thinned = $7, \
-         resume_step = coalesce(resume_step, $10), \
-         lineage_after = CASE WHEN resume_step IS NULL THEN coalesce($11, lineage_after) \
-             ELSE lineage_after END \
-         WHERE run_no = (SELECT run_no FROM run WHERE id = $8 AND attempts = attempt.number) \
-         AND number = $9 AND outcome IS NULL RETURNING attempt_no, run_no",
-    )
-    .bind(row.outcome.name())
-    .bind(row.unix_ms)
-    .bind(&row.reason)
-    .bind(row.end_step.map(int))
-    .bind(row.seconds.filter(|seconds| seconds.is_finite()))
-    .bind(row.peak_memory_bytes.map(int))
-    .bind(int(row.points_thinned))
-    .bind(row.key.run.as_str())
-    .bind(row.key.number)
-    .bind(begun.map(int))
-    .bind(begun.map(lineage::after))
-    .fetch_optional(&mut *tx)
-    .await?;
-    let Some(ended) = ended else { return repeated_end(tx, row).await };
-    let (attempt_no, run_no): (i64, i64) = (ended.try_get(0)?, ended.try_get(1)?);
-    if let Some(step) = row.resume_step.filter(|_| !first) {
-        lineage::begin(tx, Beginning { attempt_no, run_no, number: row.key.number, step }).await?;
-    }
-    query(concat!(
-        "UPDATE run SET state = $1, reason = $2, failures_program = $3, \
-         failures_infrastructure = $4, failures_without_checkpoint = $5, final_validation_loss = ",
-        last_value!("$9"),
-        ", final_validation_bits_per_byte = ",
-        last_value!("$10"),
-        " WHERE run_no = $6 AND attempts = $7"
-    ))
-    .bind(row.state.name())
-    .bind(&row.state_reason)
-    .bind(row.failures.program)
-    .bind(row.failures.infrastructure)
-    .bind(row.failures.without_checkpoint)
-    .bind(run_no)
-    .bind(row.key.number)
-    .bind(row.outcome == Outcome::Finished)
-    .bind(metric_no(Metric::ValidationLoss))
-    .bind(metric_no(Metric::ValidationBitsPerByte))
-    .execute(&mut *tx)
-    .await?;
-    Ok(Applied::Done)
-}
-
-/// An end that changed nothing: the same one again, or one that came too late.
-async fn repeated_end(tx: &mut Tx, row: &EndRow) -> Result<Applied, sqlx::Error> {
-    let same = query(
-        "SELECT 1 FROM attempt JOIN run USING (run_no) \
-         WHERE run.id = $1 AND attempt.number = $2 AND attempt.outcome = $3",
-    )
-    .bind(row.key.run.as_str())
-    .bind(row.key.number)
-    .bind(row.outcome.name())
-    .fetch_optional(&mut *tx)
-    .await?;
-    Ok(if same.is_some() { Applied::Done } else { Applied::Fenced })
 }

@@ -13,6 +13,7 @@ mod curve;
 mod database;
 mod doctor;
 mod downsample;
+mod end;
 mod error;
 mod lineage;
 mod load;

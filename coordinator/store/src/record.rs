@@ -22,6 +22,8 @@ pub struct NewSweep {
     pub runs: Vec<NewRun>,
     /// Wall time, for display.
     pub unix_ms: i64,
+    /// Predicted device-seconds of all its runs; the first submission's count.
+    pub planned_seconds: Option<f64>,
 }
 
 /// A run of a sweep as it is handed in.
@@ -179,7 +181,7 @@ const fn inner_facts(shape: &Shape) -> (u32, u32, &'static str) {
 }
 
 /// A stored sweep, without its recipe.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SweepRecord {
     /// Its id.
     pub id: SweepId,
@@ -189,6 +191,8 @@ pub struct SweepRecord {
     pub submitted_unix_ms: i64,
     /// Given up.
     pub cancelled: bool,
+    /// Predicted device-seconds when it was handed in first.
+    pub planned_seconds: Option<f64>,
 }
 
 /// Runs of one state with their sums. Of a branch only its own steps count, so that a trunk counts
@@ -207,6 +211,8 @@ pub struct StateCount {
     pub flops_6nd: f64,
     /// Measured seconds of all attempts.
     pub measured_seconds: f64,
+    /// Wall time at which the last of their attempts ended.
+    pub ended_unix_ms: Option<i64>,
 }
 
 /// A run with all that lists show.
@@ -254,6 +260,10 @@ pub struct RunRecord {
     pub device_name: Option<String>,
     /// Its backend.
     pub backend: Option<String>,
+    /// What its canary had found.
+    pub canary: Option<String>,
+    /// Why it takes no more runs.
+    pub device_refused: Option<String>,
     /// The most memory a trainer of it held.
     pub peak_memory_bytes: Option<u64>,
     /// Newest committed checkpoint.
@@ -344,6 +354,8 @@ pub struct GrantRow {
     pub device_name: String,
     /// Backend of the device.
     pub backend: String,
+    /// What the device's canary found.
+    pub canary: Option<String>,
     /// Wall time, for display.
     pub unix_ms: i64,
 }

@@ -76,11 +76,13 @@ macro_rules! record_columns {
           WHERE attempt.run_no = run.run_no) AS thinned, \
          (SELECT max(peak_memory_bytes) FROM attempt WHERE attempt.run_no = run.run_no) AS peak, \
          (SELECT max(step) FROM checkpoint WHERE checkpoint.run_no = run.run_no) AS checkpoint_step, \
-         last.device_id, last.device_name, last.backend, worker.id AS worker, worker.host, \
+         last.device_id, last.device_name, last.backend, last.canary, \
+         device.refused AS device_refused, worker.id AS worker, worker.host, \
          latest.latest_step, latest.latest_loss, latest.latest_class \
          FROM run \
          LEFT JOIN attempt last ON last.run_no = run.run_no AND last.number = run.attempts \
          LEFT JOIN worker ON worker.worker_no = last.worker_no \
+         LEFT JOIN device ON device.worker_no = last.worker_no AND device.id = last.device_id \
          LEFT JOIN ingest_cursor latest ON latest.attempt_no = \
              (SELECT attempt.attempt_no FROM attempt JOIN ingest_cursor USING (attempt_no) \
               WHERE attempt.run_no = run.run_no AND ingest_cursor.latest_class IS NOT NULL \
@@ -226,6 +228,8 @@ fn read_record(
         device_id: row.try_get("device_id")?,
         device_name: row.try_get("device_name")?,
         backend: row.try_get("backend")?,
+        canary: row.try_get("canary")?,
+        device_refused: row.try_get("device_refused")?,
         peak_memory_bytes: optional("peak")?,
         checkpoint_step: optional("checkpoint_step")?,
     })

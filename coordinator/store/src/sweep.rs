@@ -37,7 +37,8 @@ impl Database {
 
     pub(crate) async fn sweeps(&self) -> Result<Vec<SweepRecord>, StoreError> {
         let rows = query(
-            "SELECT id, name, submitted_unix_ms, cancelled FROM sweep ORDER BY sweep_no DESC",
+            "SELECT id, name, submitted_unix_ms, cancelled, planned_seconds FROM sweep \
+             ORDER BY sweep_no DESC",
         )
         .fetch_all(self.reader())
         .await
@@ -63,7 +64,9 @@ impl Database {
             "SELECT run.state, count(*) AS runs, CAST(sum(run.own_tokens) AS DOUBLE PRECISION) AS tokens, \
                  sum(run.own_flops) AS flops, sum(run.own_flops_6nd) AS flops_6nd, \
                  coalesce(sum((SELECT sum(measured_seconds) FROM attempt \
-                        WHERE attempt.run_no = run.run_no)), 0.0) AS seconds \
+                        WHERE attempt.run_no = run.run_no)), 0.0) AS seconds, \
+                 max((SELECT max(ended_unix_ms) FROM attempt \
+                      WHERE attempt.run_no = run.run_no)) AS ended_unix_ms \
              FROM sweep JOIN sweep_run USING (sweep_no) JOIN run USING (run_no) \
              WHERE sweep.id = $1 GROUP BY run.state ORDER BY run.state",
         )
@@ -82,6 +85,7 @@ impl Database {
                         flops: row.try_get("flops")?,
                         flops_6nd: row.try_get("flops_6nd")?,
                         measured_seconds: row.try_get("seconds")?,
+                        ended_unix_ms: row.try_get("ended_unix_ms")?,
                     })
                 };
                 let counted = read().map_err(|error| self.failed(error))?;
@@ -91,13 +95,15 @@ impl Database {
     }
 
     fn sweep_record(&self, row: &Row) -> Result<SweepRecord, StoreError> {
-        let read = || -> Result<(String, String, i64, bool), sqlx::Error> {
-            Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
-        };
-        let (id, name, submitted_unix_ms, cancelled) =
-            read().map_err(|error| self.failed(error))?;
-        let id = id.parse().map_err(|_| StoreError::Damaged { what: "sweep id", value: id })?;
-        Ok(SweepRecord { id, name, submitted_unix_ms, cancelled })
+        let failed = |error| self.failed(error);
+        let id: String = row.try_get(0).map_err(failed)?;
+        Ok(SweepRecord {
+            id: id.parse().map_err(|_| StoreError::Damaged { what: "sweep id", value: id })?,
+            name: row.try_get(1).map_err(failed)?,
+            submitted_unix_ms: row.try_get(2).map_err(failed)?,
+            cancelled: row.try_get(3).map_err(failed)?,
+            planned_seconds: row.try_get(4).map_err(failed)?,
+        })
     }
 }
 
@@ -127,14 +133,17 @@ pub(crate) fn choose_sweep(
 async fn insert_sweep(tx: &mut Tx, sweep: &NewSweep) -> Result<Submitted, sqlx::Error> {
     // The recipe of an equal sweep may differ in comments and in its fit: the latest counts.
     let sweep_no: i64 = query(
-        "INSERT INTO sweep (id, name, recipe, submitted_unix_ms) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (id) DO UPDATE SET recipe = excluded.recipe, cancelled = FALSE \
+        "INSERT INTO sweep (id, name, recipe, submitted_unix_ms, planned_seconds) \
+         VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (id) DO UPDATE SET recipe = excluded.recipe, cancelled = FALSE, \
+         planned_seconds = coalesce(sweep.planned_seconds, excluded.planned_seconds) \
          RETURNING sweep_no",
     )
     .bind(sweep.id.as_str())
     .bind(&sweep.name)
     .bind(&sweep.recipe)
     .bind(sweep.unix_ms)
+    .bind(sweep.planned_seconds.filter(|seconds| seconds.is_finite()))
     .fetch_one(&mut *tx)
     .await?
     .try_get(0)?;

@@ -69,7 +69,7 @@ impl Database {
         let mut workers = Vec::with_capacity(rows.len());
         for row in &rows {
             let devices = query(
-                "SELECT id, name, backend, memory_bytes, software, refused FROM device \
+                "SELECT id, name, backend, memory_bytes, software, refused, canary FROM device \
                  WHERE worker_no = $1 ORDER BY position",
             )
             .bind(row.try_get::<i64>(0).map_err(failed)?)
@@ -96,6 +96,7 @@ fn device(row: &Row) -> Result<Device, sqlx::Error> {
         memory_bytes: row.try_get::<Option<i64>>(3)?.map(count),
         software: row.try_get(4)?,
         refused: row.try_get(5)?,
+        canary: row.try_get(6)?,
     })
 }
 
@@ -108,11 +109,11 @@ async fn replace_devices(
     for (position, device) in (0_i64..).zip(devices) {
         query(
             "INSERT INTO device (worker_no, id, position, name, backend, memory_bytes, \
-             software, refused) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+             software, refused, canary) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
              ON CONFLICT (worker_no, id) DO UPDATE SET position = excluded.position, \
              name = excluded.name, backend = excluded.backend, \
              memory_bytes = excluded.memory_bytes, software = excluded.software, \
-             refused = excluded.refused",
+             refused = excluded.refused, canary = excluded.canary",
         )
         .bind(worker_no)
         .bind(&device.id)
@@ -122,6 +123,7 @@ async fn replace_devices(
         .bind(device.memory_bytes.map(int))
         .bind(device.software)
         .bind(&device.refused)
+        .bind(&device.canary)
         .execute(&mut *tx)
         .await?;
     }

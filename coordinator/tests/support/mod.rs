@@ -159,6 +159,7 @@ pub(crate) fn parts(name: &str, grid: &Grid) -> Vec<v1::SubmitSweepRequest> {
         runs: u32::try_from(grid.runs.len()).unwrap(),
         supersede: false,
         policy: None,
+        planned_seconds: None,
     };
     let runs = grid.runs.iter().map(|entry| {
         Part::Run(v1::SubmittedRun {
@@ -254,6 +255,7 @@ impl FakeWorker {
             memory_bytes: None,
             software: false,
             refused: refused.map(str::to_owned),
+            canary: None,
         };
         work.join(v1::JoinRequest {
             worker_id: name.to_owned(),

@@ -52,6 +52,21 @@ pub enum Verdict {
     NoOptimum,
 }
 
+impl Verdict {
+    /// The verdict in words.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Sound => "sound",
+            Self::FewSizes => "few sizes",
+            Self::EdgeMinimum => "edge minimum",
+            Self::CubicDisagrees => "cubic disagrees",
+            Self::OffCentre => "off centre",
+            Self::NoOptimum => "no optimum",
+        }
+    }
+}
+
 /// One budget.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Budget {
@@ -63,7 +78,8 @@ pub struct Budget {
     pub centre: f64,
     /// L = p[0] + p[1] t + p[2] t^2 with t = ln N - centre; absent below three sizes.
     pub parabola: Option<[f64; 3]>,
-    /// N*, D* and loss at the vertex; absent where the verdict says there is none.
+    /// N*, D* and loss at the vertex; absent where the verdict says there is none. Of a minimum at
+    /// the edge it is extrapolated: [`Budget::minimum`] is the one to use.
     pub optimum: Option<(f64, f64, f64)>,
     /// N* by the cubic; absent below 5 sizes or where it has no minimum.
     pub cubic_n: Option<f64>,
@@ -124,7 +140,7 @@ pub fn isoflop(observations: &[Observation]) -> Result<Isoflop, FitError> {
         warnings.extend(budget.doubts());
     }
     warnings.extend(drift(&budgets));
-    let optima = || budgets.iter().filter_map(|b| b.optimum.map(|(n, d, _)| (b.flops, n, d)));
+    let optima = || budgets.iter().filter_map(|b| b.minimum().map(|(n, d, _)| (b.flops, n, d)));
     let through = |pick: fn((f64, f64, f64)) -> f64| {
         LogLine::through(optima().map(|o| (o.0.ln(), pick(o).ln())).collect::<Vec<_>>().into_iter())
     };
@@ -134,7 +150,7 @@ pub fn isoflop(observations: &[Observation]) -> Result<Isoflop, FitError> {
             Ok(Isoflop { budgets, n_line, d_line, a95, warnings })
         }
         _ => Err(FitError::NoOptimum(format!(
-            "{} of {} budgets have an optimum, and a line needs two; hint: train sizes on both sides \
+            "{} of {} budgets have a minimum between their sizes, and a line needs two; hint: train sizes on both sides \
              of the optimum at two or more budgets",
             optima().count(),
             budgets.len()
@@ -170,6 +186,19 @@ fn budgets_of(rows: &[Row]) -> Vec<Vec<Row>> {
 }
 
 impl Budget {
+    /// N*, D* and loss, where the runs lie on both sides of the least loss: a vertex that they lie on
+    /// one side of is extrapolated.
+    #[must_use]
+    pub fn minimum(&self) -> Option<(f64, f64, f64)> {
+        self.optimum.filter(|_| self.verdict != Verdict::EdgeMinimum)
+    }
+
+    /// 95 % interval of N*, where there is a minimum and the losses close it on both sides.
+    #[must_use]
+    pub fn interval(&self) -> Option<[f64; 2]> {
+        self.minimum().and(self.n95)
+    }
+
     fn of(rows: &[Row]) -> Self {
         let flops = mean(&rows.iter().map(|r| r.0.ln()).collect::<Vec<_>>()).exp();
         let logs: Vec<f64> = rows.iter().map(|r| r.1.ln()).collect();
@@ -253,8 +282,8 @@ impl Budget {
                         left out of the lines";
             warn(WarningCode::IsoflopEdgeMinimum, String::from(text));
         } else if self.edge() {
-            let text =
-                "the least loss is at the smallest or largest N; hint: train sizes beyond it";
+            let text = "the least loss is at the smallest or largest N, so it is left out of the lines; hint: \
+                 train sizes beyond it";
             warn(WarningCode::IsoflopEdgeMinimum, String::from(text));
         }
         if sizes < SIZES {

@@ -13,6 +13,9 @@ pub struct PlotInput {
     pub fit: Option<Fit>,
     /// The isoFLOP fit, where the runs stand on budgets.
     pub isoflop: Option<Fit>,
+    /// The same law without the fifth of highest compute, which it then predicts; absent where too
+    /// few are left.
+    pub rehearsal: Option<Fit>,
     /// How intervals of `fit` were made, for example `2000 case bootstraps, 95 %`; absent where
     /// there are none.
     pub interval: Option<String>,

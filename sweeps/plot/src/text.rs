@@ -61,6 +61,26 @@ pub fn short(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
+/// How a fit predicted the observations of highest compute that it did not see.
+#[must_use]
+pub fn held_out_text(fit: &Fit) -> Option<String> {
+    let held = fit.held_out?;
+    let largest = |held_out: bool| {
+        let points = fit.points.iter().filter(|point| point.held_out == held_out);
+        let scale = points
+            .filter_map(|point| point.observation.compute().or_else(|| point.observation.single()));
+        scale.fold(0.0, f64::max)
+    };
+    Some(format!(
+        "{} observations of highest compute held out, {:.1} times beyond the rest: mean error \
+         {:.2} %, largest {:.2} %.",
+        held.n,
+        largest(true) / largest(false),
+        100.0 * held.mean_abs_rel_error,
+        100.0 * held.max_abs_rel_error
+    ))
+}
+
 /// A signed relative error in per cent.
 #[must_use]
 pub fn percent(value: f64) -> String {

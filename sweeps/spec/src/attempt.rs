@@ -130,6 +130,18 @@ pub struct Device {
     pub software: bool,
     /// Why it takes no runs; `None` for a device in use.
     pub refused: Option<String>,
+    /// What its last canary found, once one has passed.
+    pub canary: Option<String>,
+}
+
+/// How the reason begins why a device is refused that computes wrongly.
+pub const CANARY_REFUSED: &str = "canary refused";
+
+/// Whether a device that is refused for this reason computes wrongly, so that what it trained before
+/// is suspect.
+#[must_use]
+pub fn computes_wrongly(refused: &str) -> bool {
+    refused.starts_with(CANARY_REFUSED)
 }
 
 /// A place on a device where one run at a time is trained.

@@ -5,8 +5,10 @@ mod sweep;
 
 use serde::Serialize;
 use sweep_fit::{Fit, Intervals, Method, Observation, Options};
+use sweep_plot::text::held_out_text;
 
 use super::Basis;
+use crate::law;
 
 /// One item.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -183,38 +185,16 @@ fn intervals(rows: &[Observation], options: &Options) -> String {
     }
 }
 
-/// The error ahead: of this fit where it held something out, else of one that holds out a fifth.
+/// The error ahead: of this fit where it held something out, else of a rehearsal.
 fn held_out(rows: &[Observation], fit: &Fit, options: &Options) -> Item {
     const ITEM: &str = "held-out error";
-    let again = || {
-        let options = Options {
-            hold_out_top: Some(0.2),
-            bootstrap: 0,
-            intervals: Intervals::default(),
-            budgets: Vec::new(),
-            ..options.clone()
-        };
-        sweep_fit::fit(rows, &options).ok()
+    let judged = match fit.held_out {
+        Some(_) => held_out_text(fit),
+        None => law::rehearsal(rows, options).as_ref().and_then(held_out_text),
     };
-    let judged = if fit.held_out.is_some() { Some(fit.clone()) } else { again() };
-    let stated = judged.and_then(|fit| {
-        let held = fit.held_out?;
-        let largest = |held_out: bool| {
-            let points = fit.points.iter().filter(|point| point.held_out == held_out);
-            let scale = |row: &Observation| row.compute().or_else(|| row.single());
-            points.filter_map(|point| scale(&point.observation)).fold(0.0, f64::max)
-        };
-        Some(format!(
-            "{} of highest compute, {:.1} times beyond the rest: mean {:.3} %, largest {:.3} %",
-            held.n,
-            largest(true) / largest(false),
-            100.0 * held.mean_abs_rel_error,
-            100.0 * held.max_abs_rel_error
-        ))
-    });
-    stated.map_or_else(
+    judged.map_or_else(
         || open(ITEM, "too few observations, or a method without losses; --method direct has one"),
-        |stated| known(ITEM, stated),
+        |stated| known(ITEM, stated.trim_end_matches('.').to_owned()),
     )
 }
 

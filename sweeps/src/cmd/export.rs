@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// Export every point of every curve instead of one row per run
     #[arg(long)]
     points: bool,
-    /// Where to write; stdout when absent; .parquet makes a Parquet file
+    /// Where to write, as .csv, .jsonl or .parquet; stdout when absent
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Write the curves as TensorBoard event files instead, a folder for each run
@@ -48,20 +48,20 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
     if let Some(copy) = &args.backup {
         return backup(&args.store, copy, console);
     }
+    let form = Form::of(args.output.as_deref(), console.format)?;
     let curves = args.points || args.tensorboard.is_some();
     let metrics = if curves { Metric::ALL } else { &[] };
     let results = args.stored.results(&args.sweep, metrics)?;
     if let Some(folder) = &args.tensorboard {
         return tensorboard(&results, folder, console);
     }
-    let (json, is_parquet) = (console.format == Format::Json, args.is_parquet());
-    let write = |out: &mut dyn Write| match (json, is_parquet, args.points) {
-        (true, _, false) => export::json::runs(&results, out),
-        (true, _, true) => export::json::points(&results, out),
-        (_, true, false) => export::parquet::runs(&results, out),
-        (_, true, true) => export::parquet::points(&results, out),
-        (_, _, false) => export::csv::runs(&results, out),
-        (_, _, true) => export::csv::points(&results, out),
+    let write = |out: &mut dyn Write| match (form, args.points) {
+        (Form::JsonLines, false) => export::json::runs(&results, out),
+        (Form::JsonLines, true) => export::json::points(&results, out),
+        (Form::Parquet, false) => export::parquet::runs(&results, out),
+        (Form::Parquet, true) => export::parquet::points(&results, out),
+        (Form::Csv, false) => export::csv::runs(&results, out),
+        (Form::Csv, true) => export::csv::points(&results, out),
     };
     match &args.output {
         None => write(console.out)?,
@@ -70,10 +70,34 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
     Ok(Exit::Done)
 }
 
-impl Args {
-    fn is_parquet(&self) -> bool {
-        let extension = self.output.as_ref().and_then(|path| path.extension());
-        extension.is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
+/// Forms of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Csv,
+    JsonLines,
+    Parquet,
+}
+
+impl Form {
+    /// By the name of the file, and without one by `--json`.
+    fn of(file: Option<&Path>, format: Format) -> Result<Self, Failure> {
+        let json = format == Format::Json;
+        let Some(file) = file else { return Ok(if json { Self::JsonLines } else { Self::Csv }) };
+        let extension = file.extension().map(|text| text.to_string_lossy().to_lowercase());
+        match extension.as_deref() {
+            Some("jsonl" | "ndjson") => Ok(Self::JsonLines),
+            Some("csv") if !json => Ok(Self::Csv),
+            Some("parquet") if !json => Ok(Self::Parquet),
+            None if json => Ok(Self::JsonLines),
+            _ => {
+                let (shown, asked) = (file.display(), if json { " beside --json" } else { "" });
+                let message = format!(
+                    "`{shown}`{asked} tells no form of a table; hint: end it in .csv, .jsonl or \
+                     .parquet"
+                );
+                Err(Failure::message(Exit::Usage, message))
+            }
+        }
     }
 }
 
@@ -133,4 +157,26 @@ fn unwritable(path: &Path, error: &io::Error) -> Failure {
     let shown = path.display();
     let hint = "hint: check the folder, its permissions and the free space";
     Failure::message(Exit::Failed, format!("cannot write `{shown}`: {error}; {hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_file_tells_its_form() {
+        let form = |name: &str, format| Form::of(Some(Path::new(name)), format).ok();
+        for (name, table, json) in [
+            ("a.csv", Some(Form::Csv), None),
+            ("a.JSONL", Some(Form::JsonLines), Some(Form::JsonLines)),
+            ("a.parquet", Some(Form::Parquet), None),
+            ("a.xlsx", None, None),
+            ("a", None, Some(Form::JsonLines)),
+        ] {
+            assert_eq!(form(name, Format::Table), table, "{name}");
+            assert_eq!(form(name, Format::Json), json, "{name}");
+        }
+        assert_eq!(Form::of(None, Format::Table).ok(), Some(Form::Csv));
+        assert_eq!(Form::of(None, Format::Json).ok(), Some(Form::JsonLines));
+    }
 }

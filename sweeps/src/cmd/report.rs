@@ -1,4 +1,5 @@
-//! `sweep report`: observations, fit, figures and the one page that tells a sweep, in a folder.
+//! `sweep report`: observations, fit, figures and the one page that tells a sweep, in a folder; or
+//! the page alone.
 
 use std::path::PathBuf;
 
@@ -8,8 +9,8 @@ use crate::{
     console::{Console, Format},
     exit::{Exit, Failure},
     forecast, law,
-    outputs::OutFolder,
-    page::Telling,
+    outputs::{OutFolder, write_whole},
+    page::{self, Telling},
     results::StoredArgs,
     texts,
 };
@@ -20,8 +21,8 @@ pub(crate) struct Args {
     /// A sweep, by name, id or the beginning of its id
     #[arg(default_value = "last")]
     sweep: String,
-    /// The folder [default: sweep-out/NAME]
-    #[arg(long, short, value_name = "DIR")]
+    /// The folder [default: sweep-out/NAME]; a name that ends in .html is the page alone
+    #[arg(long, short, value_name = "PLACE")]
     out: Option<PathBuf>,
     #[command(flatten)]
     stored: StoredArgs,
@@ -31,16 +32,23 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
     let results = args.stored.results(&args.sweep, Metric::ALL)?;
     let default = PathBuf::from("sweep-out").join(&results.name);
-    let folder = OutFolder::create(args.out.as_deref().unwrap_or(&default))?;
+    let out = args.out.as_deref().unwrap_or(&default);
+    let is_page = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("html"));
+    let folder = if is_page { None } else { Some(OutFolder::create(out)?) };
     let (input, fit) = law::plot_input(&results);
-    let command = format!("sweep report {} --out {}", results.id, folder.root().display());
     let fit_refused = fit.as_ref().err().map(ToString::to_string);
     let (texts, failed) = texts::collect(&results, args.stored.checkpoints().as_deref());
     for reason in failed {
         console.say(reason)?;
     }
-    let telling = Telling { command, fit_refused, texts, ..Telling::default() };
-    let paths = folder.write_results(&results, &input, fit.as_ref().ok(), &telling)?;
+    let telling = Telling { fit_refused, texts };
+    let paths = match folder {
+        Some(folder) => folder.write_results(&results, &input, fit.as_ref().ok(), &telling)?,
+        None => {
+            write_whole(out, page::render(&results, &input, &telling)?.as_bytes())?;
+            vec![out.to_owned()]
+        }
+    };
     if let Ok(fit) = &fit {
         let file = forecast::forecast(&results, fit);
         for check in forecast::measured(&results, &file) {

@@ -2,7 +2,7 @@
 //! worker is a child; the forecast of each check is written down when the grid has ended. The same
 //! command goes on where it was stopped and repeats no finished run.
 
-use std::{path::PathBuf, time::Instant};
+use std::path::PathBuf;
 
 use sweep_fit::Fit;
 use sweep_proto::{client::Control, v1};
@@ -74,9 +74,7 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
         .enable_all()
         .build()
         .or_exit(Exit::Failed)?;
-    #[expect(clippy::disallowed_methods, reason = "wall time of the command, for its report")]
-    let started = Instant::now();
-    let job = Job { args, prepared, plan, kind, folder, started };
+    let job = Job { args, prepared, plan, kind, folder };
     let result = runtime.block_on(job.run(console));
     // A watcher of the store must not hold up the end.
     runtime.shutdown_background();
@@ -89,7 +87,6 @@ struct Job<'a> {
     plan: Plan,
     kind: DeviceKind,
     folder: OutFolder,
-    started: Instant,
 }
 
 /// How the training ended.
@@ -120,7 +117,7 @@ impl Job<'_> {
     ) -> Result<Exit, Failure> {
         // No check is trained before its forecast is written down.
         let policy = v1::SweepPolicy { checks_held: true, ..self.args.limit.terms() };
-        let reply = submission::submit(control, &self.prepared, true, policy).await?;
+        let reply = submission::submit(control, &self.prepared, &self.plan, true, policy).await?;
         console.say(submission::summary(&reply))?;
         // Whoever runs a paused sweep again wants it to go on.
         let resume = v1::UpdateSweepRequest { paused: Some(false), ..Default::default() };
@@ -177,6 +174,8 @@ impl Job<'_> {
         let mut command = vec![format!("sweep run {}", self.args.recipe.display())];
         command.extend(self.args.out.as_ref().map(|out| format!("--out {}", out.display())));
         command.extend(self.args.seeds.iter().map(|seed| format!("--seed {seed}")));
+        command.extend(self.args.slots.map(|slots| format!("--slots {slots}")));
+        command.extend(self.args.device.as_ref().map(|device| format!("--device {device}")));
         command.join(" ")
     }
 
@@ -310,13 +309,7 @@ impl Job<'_> {
         for reason in failed {
             console.say(reason)?;
         }
-        let telling = Telling {
-            texts,
-            command: self.command(),
-            fit_refused: fit.as_ref().err().map(ToString::to_string),
-            planned_seconds: self.plan.devices.first().and_then(|device| device.device_seconds),
-            wall_seconds: Some(self.started.elapsed().as_secs_f64()),
-        };
+        let telling = Telling { texts, fit_refused: fit.as_ref().err().map(ToString::to_string) };
         self.folder.write_results(&results, &input, fit.as_ref().ok(), &telling)?;
         for (run, why) in results.left_out() {
             console.say(format_args!("run {} gives no observation: {why}", run.label()))?;

@@ -99,6 +99,9 @@ fn summary_json(sweep: &v1::SweepSummary) -> serde_json::Value {
         "flops_done": done.flops,
         "measured_seconds": sweep.measured_seconds,
         "remaining_seconds": sweep.remaining_seconds,
+        "planned_seconds": sweep.planned_seconds,
+        "submitted_unix_ms": sweep.submitted_unix_ms,
+        "ended_unix_ms": sweep.ended_unix_ms,
     })
 }
 

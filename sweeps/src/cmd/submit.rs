@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
             return Ok(Exit::Interrupted);
         }
         let policy = v1::SweepPolicy { priority: args.priority, ..args.limit.terms() };
-        let reply = submission::submit(&mut control, &prepared, !args.keep, policy).await?;
+        let reply = submission::submit(&mut control, &prepared, &plan, !args.keep, policy).await?;
         console.say(submission::summary(&reply))?;
         match console.format {
             Format::Json => console.json(&serde_json::json!({

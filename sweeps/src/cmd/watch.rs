@@ -1,4 +1,5 @@
-//! `sweep watch`: progress of a sweep until every run has ended.
+//! `sweep watch`: progress of a sweep until every run has ended; under `--json` a line for each message
+//! of the coordinator.
 
 use sweep_proto::{client::Control, v1};
 use tokio::time::{MissedTickBehavior, interval};
@@ -7,6 +8,7 @@ use crate::{
     client::{AccessArgs, block_on, refused, select_sweep},
     console::{Console, Format},
     exit::{Exit, Failure},
+    output::progress::json_line,
     progress::{Bars, LINE_INTERVAL, Progress, Weights},
 };
 
@@ -27,7 +29,11 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
         let sweep = select_sweep(&mut control, &args.sweep).await?;
         let weights = weights(&mut control, &sweep).await?;
         let mut progress = Progress::new(weights);
-        follow(&mut control, &sweep, &mut progress, console, &mut |_| false).await?;
+        if console.format == Format::Json {
+            stream(&mut control, &sweep, &mut progress, console).await?;
+        } else {
+            follow(&mut control, &sweep, &mut progress, console, &mut |_| false).await?;
+        }
         if let Some(reason) = progress.held_back() {
             let message = format!(
                 "nothing more is trained: {reason}; hint: `sweep resume` lets a paused sweep go on, \
@@ -66,6 +72,25 @@ pub(crate) async fn weights(control: &mut Control, sweep: &str) -> Result<Weight
         weights.labels.insert(row.run_id, label);
     }
     Ok(weights)
+}
+
+/// Writes each message as a line of JSON until the sweep is done or held back.
+async fn stream(
+    control: &mut Control,
+    sweep: &str,
+    progress: &mut Progress,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let request = v1::WatchSweepRequest { sweep: sweep.to_owned() };
+    let mut messages = control.watch_sweep(request).await.map_err(refused)?.into_inner();
+    while let Some(message) = messages.message().await.map_err(refused)? {
+        json_line(sweep, &message, console.out)?;
+        progress.update(message);
+        if progress.is_done() || progress.held_back().is_some() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Shows progress until the sweep is done, or `until` says so of a message.

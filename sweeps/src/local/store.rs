@@ -61,10 +61,14 @@ async fn read(store: &Store, selector: &str, metrics: &[Metric]) -> Result<Sweep
             runs.push(run_result(record)?);
         }
     }
+    let counts = store.counts(&sweep.id).await.or_exit(Exit::Failed)?;
     Ok(SweepResults {
         id: sweep.id.to_string(),
         name: sweep.name,
         recipe,
+        planned_seconds: sweep.planned_seconds,
+        submitted_unix_ms: sweep.submitted_unix_ms,
+        ended_unix_ms: counts.iter().filter_map(|count| count.ended_unix_ms).max(),
         runs,
         curves,
         samples: BTreeMap::new(),
@@ -106,6 +110,8 @@ fn run_result(record: RunRecord) -> Result<RunResult, Failure> {
         attempts: record.attempts,
         device: record.device_name,
         backend: record.backend,
+        canary: record.canary,
+        device_refused: record.device_refused,
         peak_memory_bytes: record.peak_memory_bytes,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use sweep_fit::{Direction, Estimate, Fit, Method, Verdict};
+use sweep_fit::{Direction, Estimate, Fit, Method};
 use sweep_spec::units::si;
 
 use super::table::{lines, table};
@@ -12,20 +12,26 @@ pub(crate) fn print(fit: &Fit, out: &mut dyn Write) -> io::Result<()> {
     heading(fit, out)?;
     writeln!(out, "\n{}", constants(fit))?;
     if let Some(isoflop) = &fit.isoflop {
-        let mut rows =
-            table(&["budget", "sizes", "N*", "D*", "loss", "N* (cubic)", "verdict"], &[6]);
+        let mut rows = table(
+            &["budget", "sizes", "N*", "95 % of N*", "D*", "loss", "N* (cubic)", "verdict"],
+            &[7],
+        );
         for budget in &isoflop.budgets {
             let optimum = |pick: fn((f64, f64, f64)) -> String| {
-                budget.optimum.map_or_else(|| "none".to_owned(), pick)
+                budget.minimum().map_or_else(|| "none".to_owned(), pick)
             };
             rows.add_row([
                 format!("{:.3e}", budget.flops),
                 budget.points.len().to_string(),
                 optimum(|o| si(o.0)),
+                budget.interval().map_or_else(
+                    || "open".to_owned(),
+                    |[low, high]| format!("{} .. {}", si(low), si(high)),
+                ),
                 optimum(|o| si(o.1)),
                 optimum(|o| format!("{:.4}", o.2)),
                 budget.cubic_n.map_or_else(|| "none".to_owned(), si),
-                verdict(budget.verdict).to_owned(),
+                budget.verdict.words().to_owned(),
             ]);
         }
         writeln!(out, "\n{}", lines(&rows))?;
@@ -121,17 +127,6 @@ fn flat(direction: &Direction) -> String {
         format!("; a run of {sizes} shrinks its error most, to {:.2} of it", run.shrinks_to)
     });
     format!("flat direction (eigenvalue {:.1e}): {together}{run}", direction.eigenvalue)
-}
-
-const fn verdict(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Sound => "sound",
-        Verdict::FewSizes => "few sizes",
-        Verdict::EdgeMinimum => "minimum at the edge",
-        Verdict::CubicDisagrees => "cubic disagrees",
-        Verdict::OffCentre => "off centre",
-        Verdict::NoOptimum => "no optimum",
-    }
 }
 
 /// Six significant digits, with an exponent where that is shorter.

@@ -5,4 +5,5 @@ pub(crate) mod curves;
 pub(crate) mod emergence;
 pub(crate) mod fit_table;
 pub(crate) mod plan;
+pub(crate) mod progress;
 pub(crate) mod table;

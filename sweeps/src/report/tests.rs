@@ -83,6 +83,7 @@ fn example() -> ReportInput {
         .collect();
     let options = Options { law: Law::Separable, bootstrap: 100, ..Options::default() };
     let fit = sweep_fit::fit(&observations, &options).expect("19 observations");
+    let rehearsal = crate::law::rehearsal(&observations, &options);
     let facts = |run: &RunCurve| ReportRun {
         id: format!("{}-0123456789abcdef", run.label),
         parameters_total: 14_000,
@@ -104,6 +105,7 @@ fn example() -> ReportInput {
             runs,
             fit: Some(fit),
             isoflop: None,
+            rehearsal,
             interval: Some("100 case bootstraps, 95 %".to_owned()),
             n_convention: "N: all parameters".to_owned(),
             entropy: None,
@@ -119,7 +121,7 @@ fn example() -> ReportInput {
             planned_seconds: Some(280.0),
             spent_seconds: Some(301.4),
             planned_flops: Some(2.2e13),
-            spent_flops: Some(2.1e13),
+            done_flops: Some(2.1e13),
             wall_seconds: None,
         },
         devices: vec![device()],

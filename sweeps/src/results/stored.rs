@@ -15,7 +15,7 @@ use crate::{
 pub(crate) struct StoredArgs {
     /// Read the sweep from this SQLite store instead of asking a coordinator
     #[cfg(feature = "local")]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "access")]
     db: Option<PathBuf>,
     #[command(flatten)]
     access: AccessArgs,

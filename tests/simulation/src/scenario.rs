@@ -109,6 +109,7 @@ pub(crate) fn sweep_of(runs: &[Run]) -> NewSweep {
         recipe: String::new(),
         runs: runs.iter().map(new).collect(),
         unix_ms: 0,
+        planned_seconds: None,
     }
 }
 

@@ -38,10 +38,9 @@ impl Supervisor {
                 Changed { beat: true, spooled: true }
             }
             (SlotNews::Ready { canary }, state) => {
-                if matches!(state, SeatState::Starting) {
-                    tracing::debug!(slot, "ready, canary: {canary}");
-                }
                 *state = SeatState::Free;
+                let device_id = seat.device_id.clone();
+                self.note_canary(&device_id, canary);
                 Changed { beat: true, spooled: false }
             }
             (SlotNews::Unusable { reason }, state) => {
@@ -101,6 +100,17 @@ impl Supervisor {
         self.stopped_early |= matches!(ending, Ending::Stopped { .. });
         let end = End { seconds, peak_memory_bytes: memory.peak_bytes, ..End::new(ending) };
         self.spool.end(&work.key, end);
+    }
+
+    /// Keeps what the canary of a device found.
+    fn note_canary(&mut self, device_id: &str, canary: String) {
+        for device in self.devices.iter_mut().filter(|device| device.id == device_id) {
+            if device.canary.as_ref() != Some(&canary) {
+                tracing::debug!("{device_id}: canary passed, {canary}");
+                device.canary = Some(canary.clone());
+                self.devices_changed = true;
+            }
+        }
     }
 
     /// A device is refused once none of its slots works.

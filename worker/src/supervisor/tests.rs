@@ -40,6 +40,7 @@ impl Bench {
             memory_bytes: None,
             software: false,
             refused: None,
+            canary: None,
         };
         let identity = Identity { worker_id: "w".to_owned(), incarnation: 1, host: "h".to_owned() };
         let spool = Spool::open(&home.path().join("spool"), SPOOL_BYTES_MAX).unwrap();

@@ -95,6 +95,7 @@ struct SweepEntry {
     name: String,
     recipe: String,
     submitted_unix_ms: i64,
+    planned_seconds: Option<f64>,
     cancelled: bool,
     members: Vec<Member>,
 }
@@ -136,6 +137,7 @@ struct AttemptEntry {
     device_id: String,
     device_name: String,
     backend: String,
+    canary: Option<String>,
     started_unix_ms: i64,
     end: Option<EndEntry>,
     start: Option<Start>,

@@ -72,6 +72,7 @@ impl Memory {
                 name: sweep.name.clone(),
                 submitted_unix_ms: sweep.submitted_unix_ms,
                 cancelled: sweep.cancelled,
+                planned_seconds: sweep.planned_seconds,
             })
             .collect())
     }
@@ -102,6 +103,7 @@ impl Memory {
                     flops: 0.0,
                     flops_6nd: 0.0,
                     measured_seconds: 0.0,
+                    ended_unix_ms: None,
                 });
             }
             for count in counts.iter_mut().filter(|count| count.state == run.state) {
@@ -112,6 +114,7 @@ impl Memory {
                 count.flops += run.facts.own_flops;
                 count.flops_6nd += run.facts.own_flops_6nd;
                 count.measured_seconds += run.seconds().unwrap_or(0.0);
+                count.ended_unix_ms = count.ended_unix_ms.max(run.ended_unix_ms());
             }
         }
         counts.sort_by_key(|count| count.state.name());
@@ -302,6 +305,12 @@ impl RunEntry {
         })
     }
 
+    /// When its last attempt ended.
+    fn ended_unix_ms(&self) -> Option<i64> {
+        let ends = self.attempts.iter().filter_map(|attempt| attempt.end.as_ref());
+        ends.map(|end| end.unix_ms).max()
+    }
+
     /// Seconds of all attempts; absent where none was measured.
     fn seconds(&self) -> Option<f64> {
         let ends = self.attempts.iter().filter_map(|attempt| attempt.end.as_ref());
@@ -376,6 +385,11 @@ impl Content {
             device_id: last.map(|attempt| attempt.device_id.clone()),
             device_name: last.map(|attempt| attempt.device_name.clone()),
             backend: last.map(|attempt| attempt.backend.clone()),
+            canary: last.and_then(|attempt| attempt.canary.clone()),
+            device_refused: last.and_then(|attempt| {
+                let devices = &self.workers[attempt.worker].devices;
+                devices.iter().find(|device| device.id == attempt.device_id)?.refused.clone()
+            }),
             peak_memory_bytes: ends().filter_map(|end| end.peak_memory_bytes).max(),
             checkpoint_step: run.newest_checkpoint().map(|newest| newest.step),
         }

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     checkpoint::KEPT,
     database::metric_no,
+    end::{of_micros, whole_micros},
     error::StoreError,
     lineage::Part,
     point::{NEVER_GRANTED, judge, latest_loss},
@@ -156,6 +157,7 @@ impl Content {
                 name: sweep.name.clone(),
                 recipe: String::new(),
                 submitted_unix_ms: sweep.unix_ms,
+                planned_seconds: None,
                 cancelled: false,
                 members: Vec::new(),
             });
@@ -178,6 +180,8 @@ impl Content {
         let entry = &mut self.sweeps[place];
         entry.recipe.clone_from(&sweep.recipe);
         entry.cancelled = false;
+        let planned = sweep.planned_seconds.filter(|seconds| seconds.is_finite());
+        entry.planned_seconds = entry.planned_seconds.or(planned);
         submitted.earlier = self
             .sweeps
             .iter()
@@ -260,6 +264,7 @@ impl Content {
             device_id: row.device_id.clone(),
             device_name: row.device_name.clone(),
             backend: row.backend.clone(),
+            canary: row.canary.clone(),
             started_unix_ms: row.unix_ms,
             end: None,
             start: None,
@@ -289,7 +294,7 @@ impl Content {
             outcome: row.outcome,
             reason: row.reason.clone(),
             step: row.end_step,
-            seconds: row.seconds.filter(|seconds| seconds.is_finite()),
+            seconds: row.seconds.and_then(whole_micros).map(of_micros),
             peak_memory_bytes: row.peak_memory_bytes,
             points_thinned: row.points_thinned,
         });

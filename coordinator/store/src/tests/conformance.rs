@@ -92,6 +92,10 @@ async fn a_run_goes_from_submission_to_its_result(place: Place) {
     assert_eq!((record.state, record.latest_step), (RunState::Finished, Some(4)));
     assert_eq!(record.latest_loss, Some(f64::NEG_INFINITY));
     assert_eq!((record.measured_seconds, record.points_thinned), (Some(4.0), 6));
+    assert_eq!(record.canary.as_deref(), Some("reference"));
+    assert_eq!(record.device_refused.as_deref(), Some("its canary failed"));
+    store.set_devices("w", &[Device { refused: None, ..device() }]).await.unwrap();
+    assert_eq!(store.run(&id).await.unwrap().device_refused, None);
     assert_eq!((record.facts.seed, record.facts.mlp.as_str()), (u64::MAX, "swiglu"));
     assert_eq!(record.facts, Facts::of(&run(100)));
     let curve = store.curve(&id, TrainLoss, -1, 100).await.unwrap();
@@ -102,7 +106,10 @@ async fn a_run_goes_from_submission_to_its_result(place: Place) {
     assert_eq!((measured[0].steps, measured[0].seconds), (100, 4.0));
     let counts = store.counts(&sweep_id('a')).await.unwrap();
     assert_eq!(counts.iter().map(|count| count.runs).sum::<u64>(), 2);
-    assert_eq!(store.submit(&sweep('a', &[100])).await.unwrap().runs_finished, 1);
+    assert_eq!(counts.iter().filter_map(|count| count.ended_unix_ms).max(), Some(3));
+    let again = NewSweep { planned_seconds: Some(1.0), ..sweep('a', &[100]) };
+    assert_eq!(store.submit(&again).await.unwrap().runs_finished, 1);
+    assert_eq!(store.sweeps().await.unwrap()[0].planned_seconds, Some(40.0), "the first word");
     let page = store.runs_page(&sweep_id('a'), -1, 10).await.unwrap();
     assert_eq!(page.iter().map(|record| record.position).collect::<Vec<_>>(), [0, 1]);
     assert_eq!((page[0].role, page[0].budget_flops), (Some(RunRole::Fit), Some(1e12)));
@@ -267,7 +274,7 @@ async fn ends_decide_what_a_run_comes_to(place: Place) {
     store.ingest(&[batch(&keys[0], 1, 0, &nan)]).await.unwrap();
     let rows = [
         end(&keys[0], Outcome::Finished, RunState::Finished),
-        end(&keys[1], Outcome::Failed, RunState::Failed),
+        EndRow { seconds: Some(1.0 / 3.0), ..end(&keys[1], Outcome::Failed, RunState::Failed) },
         EndRow {
             seconds: Some(f64::NAN),
             ..end(&keys[2], Outcome::Cancelled, RunState::Cancelled)
@@ -276,6 +283,8 @@ async fn ends_decide_what_a_run_comes_to(place: Place) {
     assert_eq!(store.end(&rows).await.unwrap(), [Applied::Done; 3]);
     let record = store.run(&ids[0]).await.unwrap();
     assert_eq!(record.final_validation_loss, None, "a loss that is no number is absent");
+    let seconds = store.run(&ids[1]).await.unwrap().measured_seconds;
+    assert_eq!(seconds, Some(0.333_333), "whole microseconds are kept");
     assert_eq!(store.run(&ids[2]).await.unwrap().measured_seconds, None);
     let totals = store.totals().await.unwrap();
     let one = |state| (state, 1);
@@ -356,6 +365,20 @@ impl Dice {
         AttemptKey { run, number: 1 + u32::try_from(self.below(5)).unwrap() }
     }
 
+    fn end(&mut self) -> EndRow {
+        let ends = [
+            (Outcome::Lost, RunState::Queued),
+            (Outcome::Stopped, RunState::Queued),
+            (Outcome::Failed, RunState::Failed),
+            (Outcome::Finished, RunState::Finished),
+        ];
+        let (key, (outcome, state)) = (self.key(), ends[self.below(8).min(3) as usize]);
+        let resume_step = (self.below(2) == 0).then(|| self.below(3) * 10);
+        // Eighths, whose sums are the same in any order.
+        let seconds = (self.below(3) > 0).then(|| self.below(1000) as f64 / 8.0);
+        EndRow { resume_step, seconds, ..end(&key, outcome, state) }
+    }
+
     fn action(&mut self) -> Action {
         let key = self.key();
         match self.below(11) {
@@ -383,17 +406,7 @@ impl Dice {
                 };
                 Action::Checkpoint(row)
             }
-            8 => {
-                let ends = [
-                    (Outcome::Lost, RunState::Queued),
-                    (Outcome::Stopped, RunState::Queued),
-                    (Outcome::Failed, RunState::Failed),
-                    (Outcome::Finished, RunState::Finished),
-                ];
-                let (outcome, state) = ends[self.below(8).min(3) as usize];
-                let resume_step = (self.below(2) == 0).then(|| self.below(3) * 10);
-                Action::End(EndRow { resume_step, ..end(&key, outcome, state) })
-            }
+            8 => Action::End((0..=self.below(4)).map(|_| self.end()).collect()),
             9 => Action::Keep(key, self.below(4) * 10),
             _ => Action::State(StateRow {
                 run: key.run,
@@ -410,7 +423,7 @@ enum Action {
     Ingest(Batch),
     Checkpoint(CheckpointRow),
     Keep(AttemptKey, u64),
-    End(EndRow),
+    End(Vec<EndRow>),
     State(StateRow),
 }
 
@@ -422,7 +435,7 @@ impl Action {
             Self::Ingest(batch) => format!("{:?}", store.ingest(std::slice::from_ref(batch)).await),
             Self::Checkpoint(row) => format!("{:?}", store.commit_checkpoint(row).await),
             Self::Keep(key, step) => format!("{:?}", store.keep_checkpoint(key, *step, "ab").await),
-            Self::End(row) => format!("{:?}", store.end(std::slice::from_ref(row)).await),
+            Self::End(rows) => format!("{:?}", store.end(rows).await),
             Self::State(row) => format!("{:?}", store.set_states(std::slice::from_ref(row)).await),
         }
     }

@@ -56,6 +56,7 @@ pub(crate) fn device() -> Device {
         memory_bytes: Some(1 << 30),
         software: false,
         refused: Some("its canary failed".into()),
+        canary: Some("0.1 % off".into()),
     }
 }
 
@@ -134,6 +135,7 @@ pub(crate) fn sweep(digit: char, steps: &[u64]) -> NewSweep {
         recipe: "# recipe".into(),
         runs: steps.iter().map(new).collect(),
         unix_ms: 1,
+        planned_seconds: Some(40.0),
     }
 }
 
@@ -146,6 +148,7 @@ pub(crate) fn grant(id: &RunId, number: u32) -> GrantRow {
         device_id: "cpu".into(),
         device_name: "AMD EPYC".into(),
         backend: "cpu".into(),
+        canary: Some("reference".into()),
         unix_ms: 2,
     }
 }

@@ -49,9 +49,14 @@ pub(super) fn build(input: &PlotInput, task: u8, name: &str) -> Figure {
         Some((run, entry)) => format!("Calibration of {what}. {}", sentence(run, entry)),
         None => format!("Calibration of {what}."),
     };
-    let panels =
-        vec![reliability(&chosen, &sizes), counts(&chosen, &sizes), errors(&found, &sizes)];
-    figure(name, &format!("Calibration: {what}"), description, panels, facts, missing)
+    let panels = vec![
+        reliability(&chosen, &sizes),
+        counts(&chosen, &sizes),
+        errors(&found, &sizes),
+        briers(&found, &sizes),
+    ];
+    let title = format!("Calibration: {what}");
+    Figure { columns: 2, ..figure(name, &title, description, panels, facts, missing) }
 }
 
 fn sentence(run: &RunCurve, entry: &CalibrationInput) -> String {
@@ -152,9 +157,25 @@ const fn number(count: u64) -> f64 {
     count as f64
 }
 
+fn over_scale(axis: Axis) -> Panel {
+    Panel::new(Axis::log("training compute C", "FLOPs"), axis).titled("over scale")
+}
+
+/// Calibration and sharpness in one number: 0 for a model that is certain and right.
+fn briers(found: &[(&RunCurve, &CalibrationInput)], sizes: &Sizes) -> Panel {
+    let mut panel = over_scale(Axis::linear("Brier score", "mean squared difference"));
+    for (run, entry) in found {
+        if let Some(brier) = entry.brier {
+            let points = vec![[run.compute(), brier]];
+            let label = format!("run {}", run.label);
+            panel.series.push(Series::new(label, sizes.points(run.n), Mark::Points { points }));
+        }
+    }
+    panel
+}
+
 fn errors(found: &[(&RunCurve, &CalibrationInput)], sizes: &Sizes) -> Panel {
-    let axis = Axis::linear("expected calibration error", "share");
-    let mut panel = Panel::new(Axis::log("training compute C", "FLOPs"), axis).titled("over scale");
+    let mut panel = over_scale(Axis::linear("expected calibration error", "share"));
     let bars: Vec<[f64; 3]> = found
         .iter()
         .filter_map(|(run, entry)| {

@@ -64,6 +64,9 @@ pub(super) fn build(input: &PlotInput, task: u8, name: &str) -> Figure {
     for over in Over::ALL {
         panels.push(smooth(task, over, &scored, &sizes));
     }
+    for over in Over::ALL {
+        panels.push(edits(task, over, &scored, &sizes));
+    }
     let mut facts = facts(input, scored.len());
     facts.c_convention = Some("C = 6 N D".to_owned());
     facts.interval = Some("Wilson 95 % over items".to_owned());
@@ -75,7 +78,8 @@ pub(super) fn build(input: &PlotInput, task: u8, name: &str) -> Figure {
     facts.notes.extend(task.verdicts.iter().cloned());
     let title = format!("Task: {}", task.name);
     let description = format!(
-        "Exact match of {} above and nats per answer below, over compute, size and loss. {}",
+        "Exact match of {} above, nats per answer and edit distance below, over compute, size and \
+         loss. {}",
         task.name,
         task.verdicts.join(" ")
     );
@@ -142,6 +146,14 @@ fn smooth(task: &TaskInput, over: Over, runs: &[&RunCurve], sizes: &Sizes) -> Pa
     let axis = Axis::linear("\u{2212}ln p of the right answer", "nats/answer");
     let mut panel = Panel::new(over.axis(), axis).titled("small steps count");
     panel.series.extend(scatter(runs, sizes, place(task, over, |score| score.answer_nats)));
+    panel
+}
+
+fn edits(task: &TaskInput, over: Over, runs: &[&RunCurve], sizes: &Sizes) -> Panel {
+    let mut axis = Axis::linear("edit distance", "share of the longer text");
+    axis.range = Some([0.0, 1.0]);
+    let mut panel = Panel::new(over.axis(), axis).titled("and partly right counts");
+    panel.series.extend(scatter(runs, sizes, place(task, over, |score| score.edit_distance)));
     panel
 }
 

@@ -16,6 +16,9 @@ use crate::{
     input::{PlotInput, RunCurve},
 };
 
+/// How the interval of a measured minimum is made.
+pub(super) const INTERVAL: &str = "95 % of N* from the scatter about a cubic in ln N, with five sizes or fewer about the parabola";
+
 /// Budgets drawn from a law.
 const BUDGETS: usize = 5;
 /// Measured budgets on one figure: more cannot be told apart.
@@ -32,7 +35,7 @@ pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
     if gap.is_none() {
         let drawn = if let Some(parabolas) = parabolas {
             facts.law = Some("a parabola in ln N for each budget".to_owned());
-            facts.interval = None;
+            facts.interval = Some(INTERVAL.to_owned());
             facts.c_convention = Some("C: the budget that a run was planned for".to_owned());
             draw_budgets(&mut panel, parabolas)
         } else if let (Some(fit), Some(range)) = (&input.fit, fitted_compute(input)) {
@@ -158,28 +161,28 @@ fn parabola(budget: &Budget) -> Vec<[f64; 2]> {
     log_places(low, high, PLACES).into_iter().map(|n| [n, loss(n)]).collect()
 }
 
-/// A minimum that is sound has a filled mark and its N; a doubtful one an open mark and its doubt.
+/// A minimum that is sound has a filled mark and its N; a doubtful one an open mark and its doubt. One
+/// at the edge, and none at all, has only words: it has no N* that the runs show.
 fn draw_verdict(panel: &mut Panel, budget: &Budget) {
-    let doubt = match budget.verdict {
-        Verdict::Sound => None,
-        Verdict::FewSizes => Some("few sizes"),
-        Verdict::EdgeMinimum => Some("edge minimum"),
-        Verdict::CubicDisagrees => Some("cubic disagrees"),
-        Verdict::OffCentre => Some("off centre"),
-        Verdict::NoOptimum => Some("no optimum"),
-    };
-    let Some((n, _, loss)) = budget.optimum else {
+    let words = budget.verdict.words();
+    let Some((n, _, loss)) = budget.minimum() else {
         let least = budget.points.iter().min_by(|a, b| a.1.total_cmp(&b.1));
-        if let (Some(&(n, loss)), Some(doubt)) = (least, doubt) {
-            panel.note([n, loss], doubt, Tone::Ink);
+        if let Some(&(n, loss)) = least {
+            panel.note([n, loss], words, Tone::Ink);
         }
         return;
     };
     let size = format!("N* = {}", si(n));
-    let (shape, legend, text) = match doubt {
-        None => (Shape::Diamond, "minimum of the parabola", size),
-        Some(doubt) => (Shape::Ring, "doubtful minimum", format!("{size}, {doubt}")),
+    let (shape, legend, text) = match budget.verdict {
+        Verdict::Sound => (Shape::Diamond, "minimum of the parabola", size),
+        _ => (Shape::Ring, "doubtful minimum", format!("{size}, {words}")),
     };
+    if let Some(ends) = budget.interval() {
+        let legend = "95 % interval of N*";
+        let style = Style::line(Tone::Law).weight(Weight::Bold);
+        let mark = Mark::Line { points: ends.map(|n| [n, loss]).to_vec() };
+        panel.series.push(Series::new(legend, style, mark).legend(legend));
+    }
     let style = Style::points(Tone::Law, shape).weight(Weight::Bold);
     let mark = Mark::Points { points: vec![[n, loss]] };
     panel.series.push(Series::new(text.clone(), style, mark).legend(legend));

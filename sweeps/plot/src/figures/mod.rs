@@ -4,6 +4,7 @@
 mod calibration;
 mod contours;
 mod emergence;
+mod extrapolation;
 mod isoflop;
 mod loss_compute;
 mod loss_curves;
@@ -32,6 +33,8 @@ pub enum FigureKind {
     LossCompute,
     /// The law's losses against the measured ones, and the forecast of check runs.
     Predicted,
+    /// The law without the runs of highest compute, and how it predicts them.
+    Extrapolation,
     /// Loss against N at equal compute.
     Isoflop,
     /// N and D that use a budget best.
@@ -115,13 +118,14 @@ impl CurveAxis {
 
 impl FigureKind {
     /// The figures of every sweep in the order of a report; loss curves over each of their axes.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Predicted,
         Self::LossCompute,
         Self::LossCurves(CurveAxis::Tokens),
         Self::LossCurves(CurveAxis::Steps),
         Self::LossCurves(CurveAxis::Flops),
         Self::LossCurves(CurveAxis::Seconds),
+        Self::Extrapolation,
         Self::Isoflop,
         Self::Optimum,
         Self::Contours,
@@ -151,6 +155,7 @@ impl FigureKind {
             Self::LossCurves(CurveAxis::Seconds) => "loss-curves-seconds",
             Self::LossCompute => "loss-compute",
             Self::Predicted => "predicted",
+            Self::Extrapolation => "extrapolation",
             Self::Isoflop => "isoflop",
             Self::Optimum => "optimum",
             Self::Contours => "contours",
@@ -170,6 +175,7 @@ impl FigureKind {
             Self::LossCurves(axis) => loss_curves::build(input, axis, self.name()),
             Self::LossCompute => loss_compute::build(input, self.name()),
             Self::Predicted => predicted::build(input, self.name()),
+            Self::Extrapolation => extrapolation::build(input, self.name()),
             Self::Isoflop => isoflop::build(input, self.name()),
             Self::Optimum => optimum::build(input, self.name()),
             Self::Contours => contours::build(input, self.name()),

@@ -2,7 +2,7 @@
 
 use super::runs::{RUNS_MOST, Sizes, facts, figure, loss_axis, size_legend};
 use crate::{
-    figure::{Axis, Figure, Mark, Panel, Series},
+    figure::{Axis, Figure, Mark, Panel, Series, Style},
     input::PlotInput,
 };
 
@@ -32,8 +32,11 @@ pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
         drawn += 1;
         let style = sizes.points(run.n);
         let text = size_legend(run.n);
-        let line = Series::new(run.label.clone(), style, Mark::Line { points });
-        panel.series.push(line.legend(text));
+        let line = Style { shape: None, ..style };
+        let mark = Mark::Line { points: points.clone() };
+        panel.series.push(Series::new(run.label.clone(), line, mark));
+        let marks = Series::new(run.label.clone(), style, Mark::Points { points });
+        panel.series.push(marks.legend(text));
     }
     let facts = facts(input, drawn);
     let missing = (drawn == 0).then(|| match &input.diffusion {

@@ -1,10 +1,13 @@
 //! N and D that use a budget best, against the budget, with their exponents; and the tokens per
 //! parameter that follow. Beyond the fitted runs the lines are dashed on a shaded ground.
 
-use sweep_fit::{Allocation, Fit, Verdict};
+use sweep_fit::{Allocation, Estimate, Fit, Split, Surface, Verdict};
 use sweep_spec::run::RunRole;
 
-use super::runs::{PLACES, figure, finished, fitted_compute, law_facts, log_places, missing};
+use super::{
+    isoflop,
+    runs::{PLACES, figure, finished, fitted_compute, law_facts, log_places, missing},
+};
 use crate::{
     figure::{Axis, Dash, Figure, Mark, Panel, Series, Shape, Style, Tone, Weight},
     input::{PlotInput, RunCurve},
@@ -15,8 +18,10 @@ use crate::{
 const REACH: f64 = 10.0;
 /// Tokens per parameter of Chinchilla (arXiv 2203.15556): a familiar mark, not a target.
 const TOKENS_PER_PARAMETER: f64 = 20.0;
-/// Exponents of N* that others found: Chinchilla's approach 1, and Kaplan (arXiv 2001.08361).
-const OTHERS: [(&str, f64); 2] = [("slope 0.50 (Chinchilla)", 0.50), ("slope 0.73 (Kaplan)", 0.73)];
+/// Exponents of N* and D* that others found: Chinchilla's approach 1, and Kaplan (arXiv 2001.08361).
+const OTHERS: [(&str, [f64; 2]); 2] = [("Chinchilla", [0.50, 0.50]), ("Kaplan", [0.73, 0.27])];
+/// Places along a band: each is two optima under every resampled fit.
+const BAND_PLACES: usize = 12;
 
 /// What a panel shows of an allocation.
 type Part = fn(&Allocation) -> f64;
@@ -35,6 +40,7 @@ pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
     if let (None, Some(fit), Some([low, high])) = (&missing, fit, ends) {
         let checks = input.runs.iter().filter(|run| run.role == RunRole::Check);
         let reach = checks.map(RunCurve::compute).fold(REACH * high, f64::max);
+        draw_bands(&mut panels, fit, [low, reach]);
         for (panel, part) in panels.iter_mut().zip(parts) {
             draw_lines(panel, fit, [low, high, reach], part);
         }
@@ -49,10 +55,14 @@ pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
         }
         draw_references(&mut panels, fit, [low, reach]);
         draw_budgets(&mut panels, input);
-        if input.isoflop.is_none() {
-            let note = "No budget was measured on its own: the lines come from the law alone.";
-            facts.notes.push(note.to_owned());
-        }
+        facts.notes.push(match input.isoflop {
+            Some(_) => {
+                format!("A measured minimum stands at 6 N* D*; bars: {}.", isoflop::INTERVAL)
+            }
+            None => {
+                "No budget was measured on its own: the lines come from the law alone.".to_owned()
+            }
+        });
     }
     let description = "Compute-optimal parameters, tokens and tokens per parameter against \
                        training compute, from the fitted law, three panels."
@@ -81,16 +91,37 @@ fn draw_lines(panel: &mut Panel, fit: &Fit, [low, high, reach]: [f64; 3], part: 
     panel.series.push(series.legend("optimum, extrapolated"));
 }
 
+/// Where 95 % of the resampled fits put N* and D*.
+fn draw_bands(panels: &mut [Panel], fit: &Fit, [low, reach]: [f64; 2]) {
+    let splits: Vec<Split> = log_places(low, reach, BAND_PLACES)
+        .into_iter()
+        .filter_map(|c| fit.best_split(&Surface::Flops, c))
+        .collect();
+    let parts: [fn(&Split) -> Estimate; 2] = [|split| split.n, |split| split.d];
+    for (panel, part) in panels.iter_mut().zip(parts) {
+        let place = |split: &Split| part(split).ci95.map(|[l, h]| [split.budget, l, h]);
+        let points: Vec<[f64; 3]> = splits.iter().filter_map(place).collect();
+        if points.len() > 1 {
+            let text = "95 % of the resampled fits";
+            let band = Series::new(text, Style::line(Tone::Law), Mark::Band { points });
+            panel.series.push(band.legend(text));
+        }
+    }
+}
+
 /// Slopes and ratios that others found, through the middle of ours.
 fn draw_references(panels: &mut [Panel], fit: &Fit, [low, reach]: [f64; 2]) {
     let middle = (low * reach).sqrt();
     let style = Style::line(Tone::Reference);
-    if let (Some(best), Some(panel)) = (fit.optimum(middle), panels.first_mut()) {
-        for ((text, slope), dash) in OTHERS.into_iter().zip([Dash::Dotted, Dash::Dashed]) {
-            let place = |c: f64| [c, best.n * (c / middle).powf(slope)];
-            let mark = Mark::Line { points: vec![place(low), place(reach)] };
-            let series = Series::new(text, style.dash(dash).weight(Weight::Normal), mark);
-            panel.series.push(series.legend(text));
+    if let Some(best) = fit.optimum(middle) {
+        for (at, (panel, value)) in panels.iter_mut().zip([best.n, best.d]).enumerate() {
+            for ((who, slopes), dash) in OTHERS.into_iter().zip([Dash::Dotted, Dash::Dashed]) {
+                let place = |c: f64| [c, value * (c / middle).powf(slopes[at])];
+                let mark = Mark::Line { points: vec![place(low), place(reach)] };
+                let label = format!("slope {:.2} ({who})", slopes[at]);
+                let series = Series::new(label, style.dash(dash).weight(Weight::Normal), mark);
+                panel.series.push(series.legend(format!("slope of {who}")));
+            }
         }
     }
     if let Some(panel) = panels.get_mut(2) {
@@ -105,8 +136,9 @@ fn draw_references(panels: &mut [Panel], fit: &Fit, [low, reach]: [f64; 2]) {
 fn draw_budgets(panels: &mut [Panel], input: &PlotInput) {
     let Some(isoflop) = input.isoflop.as_ref().and_then(|fit| fit.isoflop.as_ref()) else { return };
     for budget in &isoflop.budgets {
-        let Some((n, d, _)) = budget.optimum else { continue };
-        let c = budget.flops;
+        let Some((n, d, _)) = budget.minimum() else { continue };
+        // On the axis of the law: the budget itself counts the FLOPs exactly.
+        let c = 6.0 * n * d;
         // As on the isoFLOP curves: a doubtful minimum has an open mark.
         let (shape, legend) = match budget.verdict {
             Verdict::Sound => (Shape::Diamond, "minimum of an isoFLOP parabola"),
@@ -115,8 +147,13 @@ fn draw_budgets(panels: &mut [Panel], input: &PlotInput) {
         let style = Style::points(Tone::Ink, shape);
         for (panel, y) in panels.iter_mut().zip([n, d, d / n]) {
             let mark = Mark::Points { points: vec![[c, y]] };
-            let series = Series::new(format!("isoFLOP minimum at {c:.3e} FLOPs"), style, mark);
-            panel.series.push(series.legend(legend));
+            let label = format!("isoFLOP minimum of {:.3e} FLOPs", budget.flops);
+            panel.series.push(Series::new(label, style, mark).legend(legend));
+        }
+        if let (Some([low, high]), Some(panel)) = (budget.interval(), panels.first_mut()) {
+            let mark = Mark::Intervals { points: vec![[c, low, high]] };
+            let text = "95 % interval of N*";
+            panel.series.push(Series::new(text, Style::line(Tone::Ink), mark).legend(text));
         }
     }
 }

@@ -4,7 +4,7 @@ use super::runs::{Sizes, ends, figure, finished, law_facts, missing, scatter};
 use crate::{
     figure::{Axis, Dash, Figure, Mark, Panel, Series, Style, Tone},
     input::{PlotInput, RunCurve},
-    text::error_percent,
+    text::{error_percent, held_out_text},
 };
 
 pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
@@ -34,6 +34,7 @@ pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
     }
     let mut facts = law_facts(input, runs.len());
     facts.notes.push("Error: predicted / measured \u{2212} 1.".to_owned());
+    facts.notes.extend(input.rehearsal.as_ref().and_then(held_out_text));
     let description = format!(
         "Relative error of the law for {} runs against N, D and C, three panels.",
         runs.len()

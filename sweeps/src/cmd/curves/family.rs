@@ -3,7 +3,6 @@
 use serde::Serialize;
 use sweep_fit::{Curve, CurveFit, FitError};
 use sweep_spec::{
-    attempt::RunState,
     metric::Metric,
     run::RunConfig,
     training::{Decay, Optimizer, Schedule},
@@ -56,7 +55,7 @@ pub(crate) struct Told {
 
 /// Whether the curve of a run goes to its end.
 pub(crate) fn is_whole(run: &RunResult) -> bool {
-    run.state == RunState::Finished
+    run.is_sound()
 }
 
 /// The models of a sweep in the order of their first runs, each with the curves of its runs. A

@@ -66,6 +66,15 @@ fn run(label: &str, n: f64, d: f64, role: RunRole, seed: usize) -> RunCurve {
     }
 }
 
+/// The law without the fitted runs of highest compute.
+fn rehearsal(runs: &[RunCurve]) -> Option<Fit> {
+    let fitted = runs.iter().filter(|run| run.role == RunRole::Fit);
+    let rows: Vec<Observation> =
+        fitted.filter_map(|run| Some(Observation::new(run.n, run.d, run.final_loss()?))).collect();
+    let options = Options { hold_out_top: Some(0.2), ..Options::default() };
+    sweep_fit::fit(&rows, &options).ok()
+}
+
 /// The whole sweep.
 pub(in crate::figures) fn sweep() -> PlotInput {
     let mut runs = Vec::new();
@@ -78,6 +87,7 @@ pub(in crate::figures) fn sweep() -> PlotInput {
     spoil(&mut runs[2], RunState::Failed, "the device ran out of memory", 6);
     spoil(&mut runs[9], RunState::Diverged, "loss became infinite at step 97", 4);
     PlotInput {
+        rehearsal: rehearsal(&runs),
         runs,
         fit: Some(fit()),
         isoflop: None,
