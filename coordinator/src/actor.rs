@@ -44,6 +44,10 @@ use crate::{
 /// How often leases and back-offs are looked at.
 const TICK: Duration = Duration::from_millis(250);
 
+/// A turn that comes so late means that the process was stopped, or that it waited for the store:
+/// heartbeats lie unread, and no lease may run out for that.
+const STOOD_STILL: Duration = Duration::from_secs(2);
+
 /// Orders that wait in a worker's stream; one that does not read them is cut off.
 pub(crate) const ORDERS_MAX: usize = 512;
 
@@ -69,6 +73,8 @@ pub(crate) struct Actor {
     joined: HashSet<String>,
     sessions_made: u64,
     inbox: mpsc::Receiver<Request>,
+    /// When the last turn began.
+    turned: Duration,
 }
 
 impl Actor {
@@ -79,6 +85,7 @@ impl Actor {
         metrics: Metrics,
     ) -> Result<(Self, Handle), StoreError> {
         let scheduler = load_scheduler(&store, clock.now()).await?;
+        let turned = clock.now();
         let (handle, inbox) = Handle::new();
         let actor = Self {
             store,
@@ -89,6 +96,7 @@ impl Actor {
             joined: HashSet::new(),
             sessions_made: 0,
             inbox,
+            turned,
         };
         Ok((actor, handle))
     }
@@ -103,6 +111,7 @@ impl Actor {
                 // The tick first: a full inbox must not keep leases from running out.
                 biased;
                 _ = tick.tick() => {
+                    self.turn().await;
                     // An error was logged, and the scheduler made anew.
                     let _ = self.event(Event::Tick).await;
                 }
@@ -110,9 +119,22 @@ impl Actor {
                     if taken == 0 {
                         return;
                     }
+                    self.turn().await;
                     self.handle_all(&mut requests).await;
                 }
             }
+        }
+    }
+
+    /// Begins a turn, and notices when it comes late.
+    async fn turn(&mut self) {
+        let now = self.clock.now();
+        let gap = now.saturating_sub(self.turned);
+        self.turned = now;
+        if gap >= STOOD_STILL {
+            tracing::warn!(seconds = gap.as_secs_f64(), "stood still; every lease is extended");
+            // An error was logged, and the scheduler made anew.
+            let _ = self.event(Event::Stood(gap)).await;
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sweep_tests::{Sandbox, wait_until};
 
-use crate::services::{SMALL_RUNS, coordinator, in_state, runs, slow, worker};
+use crate::services::{BEYOND_A_LEASE, SMALL_RUNS, coordinator, in_state, runs, slow, worker};
 
 /// Attempts and seconds of the finished runs.
 fn finished(runs: &[Value]) -> BTreeMap<String, (u64, f64)> {
@@ -105,4 +105,25 @@ fn a_killed_worker_and_a_killed_coordinator_cost_no_finished_run() {
     for (run, facts) in &before {
         assert_eq!(after.get(run), Some(facts), "run {run} was trained again");
     }
+}
+
+#[test]
+fn a_coordinator_that_stood_still_takes_no_run_from_its_worker() {
+    let sandbox = Sandbox::new().unwrap();
+    sandbox.write("recipe.toml", slow()).unwrap();
+    let coordinator = coordinator(&sandbox).unwrap();
+    let worker = worker(&sandbox, "w").unwrap();
+    sandbox.sweep(&["submit", "recipe.toml", "--yes"]).unwrap();
+    let log = || format!("{}\n{}", worker.log(), coordinator.log());
+    let begun = || Ok((in_state(&runs(&sandbox)?, "running") > 0).then_some(()));
+    wait_until("runs to begin", log, begun).unwrap();
+    coordinator.signal("STOP").unwrap();
+    std::thread::sleep(BEYOND_A_LEASE);
+    coordinator.signal("CONT").unwrap();
+    sandbox.sweep(&["watch"]).unwrap();
+    let done = runs(&sandbox).unwrap();
+    assert_eq!(finished(&done).len(), SMALL_RUNS, "{done:#?}\n{}", log());
+    let again: Vec<&Value> = done.iter().filter(|run| run["attempts"] != 1).collect();
+    assert!(again.is_empty(), "trained again: {again:#?}\n{}", log());
+    assert!(coordinator.log().contains("stood still"), "{}", log());
 }

@@ -10,6 +10,9 @@ use std::{
 
 use sweep_spec::checkpoint::{MANIFEST_FILE, Manifest, folder_name, step_of};
 
+/// How the folder of a checkpoint is called that comes in from elsewhere.
+const ARRIVING: &str = ".arriving-";
+
 /// File beside the checkpoints of a trunk with the steps that branches fork from.
 const FORKS: &str = "forks.json";
 
@@ -21,6 +24,20 @@ pub(crate) fn keep_committed(folder: &Path, committed: Option<u64>) -> io::Resul
     for (step, path) in checkpoints_in(folder)? {
         if committed.is_none_or(|newest| step > newest) {
             remove(&path)?;
+        }
+    }
+    remove_unfinished(folder)
+}
+
+/// Removes what a trainer was writing when it was killed. What a transfer left, the next one of that
+/// step replaces; another one may be under way here.
+fn remove_unfinished(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && !name.starts_with(ARRIVING) {
+            remove(&entry.path())?;
         }
     }
     Ok(())
@@ -99,7 +116,7 @@ impl Arriving {
             let other = format!("it is of run {} at step {}", parsed.run, parsed.step);
             return Err(io::Error::other(other));
         }
-        let scratch = folder.join(format!(".arriving-{step}"));
+        let scratch = folder.join(format!("{ARRIVING}{step}"));
         if scratch.exists() {
             fs::remove_dir_all(&scratch)?;
         }
@@ -160,6 +177,25 @@ mod tests {
         let names: Vec<_> = files.iter().map(|(_, path)| path.file_name().unwrap()).collect();
         assert_eq!(names, ["model.safetensors", MANIFEST_FILE], "the manifest comes last");
         assert_eq!(files[1].0, "m");
+    }
+
+    #[test]
+    fn what_a_killed_trainer_was_writing_is_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path();
+        let whole = folder_name(3);
+        for name in [".scratch-7", ".arriving-9", &whole] {
+            fs::create_dir(folder.join(name)).unwrap();
+        }
+        for name in [".run.json-7", "run.json", FORKS] {
+            fs::write(folder.join(name), "{}").unwrap();
+        }
+        keep_committed(folder, Some(3)).unwrap();
+        let entries = fs::read_dir(folder).unwrap();
+        let mut left: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort_unstable();
+        assert_eq!(left, [".arriving-9", FORKS, "run.json", &whole]);
     }
 
     #[test]

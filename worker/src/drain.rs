@@ -43,15 +43,16 @@ impl Ended {
     }
 }
 
-/// Listens for SIGTERM and SIGUSR2 (the early notice of batch systems) and SIGINT; the second
-/// SIGINT or SIGTERM ends the daemon at once.
+/// Listens for SIGTERM, SIGUSR1 and SIGUSR2 (the early notices of batch systems) and SIGINT; the
+/// second SIGINT or SIGTERM ends the daemon at once.
 ///
 /// # Errors
 /// When the system gives no signal handler.
 pub fn signals() -> std::io::Result<watch::Receiver<Shutdown>> {
     let (sender, receiver) = watch::channel(Shutdown::None);
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut notice = signal(SignalKind::user_defined2())?;
+    let mut notice = signal(SignalKind::user_defined1())?;
+    let mut other_notice = signal(SignalKind::user_defined2())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
         loop {
@@ -59,6 +60,7 @@ pub fn signals() -> std::io::Result<watch::Receiver<Shutdown>> {
                 _ = terminate.recv() => (Shutdown::Terminate, true),
                 _ = interrupt.recv() => (Shutdown::Interrupt, true),
                 _ = notice.recv() => (Shutdown::Terminate, false),
+                _ = other_notice.recv() => (Shutdown::Terminate, false),
             };
             sender.send_modify(|shutdown| *shutdown = next(*shutdown, asked, urgent));
         }

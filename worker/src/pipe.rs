@@ -17,7 +17,7 @@ use crate::frame::{self, FrameError};
 
 /// Raised when a message changes its meaning. Daemon and child are the same binary, so a mismatch
 /// can only come from a binary replaced under a running daemon.
-pub(crate) const PIPE_VERSION: u32 = 2;
+pub(crate) const PIPE_VERSION: u32 = 3;
 
 /// From the slot to its trainer.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,6 +56,8 @@ pub(crate) enum FromTrainer {
     Progress { step: u64, tokens_per_second: f64 },
     /// A checkpoint is whole on disk.
     Checkpoint(CheckpointNote),
+    /// A checkpoint could not be written; the run goes on.
+    CheckpointLost { step: u64, reason: String },
     /// The run ended without a failure; the trainer is idle again.
     Ended { ending: Ending, memory: Memory },
     /// The run failed; the trainer exits.

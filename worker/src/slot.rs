@@ -292,6 +292,9 @@ impl Slot {
                 self.tell(SlotNews::Progress { step, tokens_per_second }).await;
             }
             FromTrainer::Checkpoint(note) => self.tell(SlotNews::Checkpoint(note)).await,
+            FromTrainer::CheckpointLost { step, reason } => {
+                tracing::warn!(slot = self.index, "no checkpoint at step {step}: {reason}");
+            }
             FromTrainer::Ended { ending, memory } => {
                 return Some(RunEnd { ending, memory, keep: true, closed: false });
             }
@@ -334,6 +337,7 @@ async fn start(
         }
     };
     trainer.kill().await;
+    trainer.close().await;
     Err(NotStarted::Crashed(crashed))
 }
 

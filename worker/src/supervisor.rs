@@ -346,7 +346,7 @@ impl Supervisor {
                 _ => {}
             }
         }
-        self.spool.remove(key);
+        self.spool.set_aside(key);
     }
 
     /// Stops every run with a checkpoint and takes no more.

@@ -189,9 +189,13 @@ impl ChildTrainer {
         self.reap().await.map_or_else(|| "cannot be reaped".to_owned(), launch::describe)
     }
 
+    /// Ends when the child has: two trainers in one slot would share its device. One that is stuck
+    /// inside a driver keeps its slot.
     async fn close(mut self) {
-        self.stdin = None;
-        self.reap().await;
+        if self.reap().await.is_none() {
+            tracing::error!(id = self.child.id(), "a trainer does not die; its slot waits for it");
+            let _ = self.child.wait().await;
+        }
     }
 
     /// Waits for the end of the child, which is near: its stdin is closed, its stdout is at an
@@ -202,7 +206,7 @@ impl ChildTrainer {
             return Some(status);
         }
         let _ = self.child.start_kill();
-        // A process stuck inside a driver survives even that; the slot must not wait for it.
+        // A process stuck inside a driver survives even that; its run must not wait for it.
         timeout(EXIT_MAX, self.child.wait()).await.ok()?.ok()
     }
 }

@@ -185,6 +185,7 @@ fn translate(event: TrainEvent) -> FromTrainer {
         TrainEvent::Checkpoint { step, path, hash } => {
             FromTrainer::Checkpoint(CheckpointNote { step, path, hash })
         }
+        TrainEvent::CheckpointLost { step, reason } => FromTrainer::CheckpointLost { step, reason },
     }
 }
 

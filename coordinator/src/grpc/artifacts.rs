@@ -16,6 +16,7 @@ use crate::{
 pub(super) async fn put(
     shared: &Shared,
     mut parts: Streaming<v1::PutArtifactRequest>,
+    caller: Option<&str>,
 ) -> Result<(), Status> {
     use v1::put_artifact_request::Part;
     let artifacts = artifacts(shared)?;
@@ -26,7 +27,7 @@ pub(super) async fn put(
     let key = convert::attempt_key("head.key", head.key.as_ref())?;
     let hash = hash("head.hash", head.hash)?;
     may_write(shared, &key).await?;
-    let data = parts.map(|message| match message?.part {
+    let data = parts.map(|message| match allowed(shared, caller, message)?.part {
         Some(Part::Data(data)) if data.len() <= ARTIFACT_CHUNK_BYTES_MAX => Ok(data),
         Some(Part::Data(data)) => {
             let message = format!("{} bytes are above {ARTIFACT_CHUNK_BYTES_MAX}", data.len());
@@ -63,6 +64,7 @@ pub(super) async fn keep(
 pub(super) async fn get(
     shared: &Shared,
     message: v1::GetArtifactRequest,
+    caller: Option<String>,
 ) -> Result<Streamed<v1::ArtifactChunk>, Status> {
     let artifacts = artifacts(shared)?.clone();
     let run: RunId = message
@@ -72,10 +74,12 @@ pub(super) async fn get(
     let hash = hash("hash", message.hash)?;
     let size = artifacts.size_of(&run, &hash).await?;
     let (sender, receiver) = mpsc::channel(STREAM_MESSAGES_MAX);
+    let shared = shared.clone();
     tokio::spawn(async move {
         let mut offset = 0;
         while offset < size {
             let part = artifacts.part(&run, &hash, offset, size).await;
+            let part = allowed(&shared, caller.as_deref(), part);
             let Ok(part) = part else {
                 let _ = sender.send(part.map(|data| v1::ArtifactChunk { data })).await;
                 return;
@@ -90,6 +94,12 @@ pub(super) async fn get(
         }
     });
     Ok(Box::pin(ReceiverStream::new(receiver)))
+}
+
+/// A part of a file, unless the certificate of its client was taken back meanwhile.
+fn allowed<T>(shared: &Shared, caller: Option<&str>, part: Result<T, Status>) -> Result<T, Status> {
+    shared.revoked.check(caller)?;
+    part
 }
 
 fn artifacts(shared: &Shared) -> Result<&Artifacts, Status> {

@@ -99,7 +99,8 @@ impl v1::work_server::Work for WorkService {
         request: Request<Streaming<v1::PointBatch>>,
     ) -> Result<Response<Self::ReportPointsStream>, Status> {
         let (sender, receiver) = mpsc::channel(UNACKNOWLEDGED_MAX as usize);
-        tokio::spawn(report(self.shared.clone(), request.into_inner(), sender));
+        let caller = certificate_of(request.extensions());
+        tokio::spawn(report(self.shared.clone(), request.into_inner(), sender, caller));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -141,7 +142,8 @@ impl v1::work_server::Work for WorkService {
         &self,
         request: Request<Streaming<v1::PutArtifactRequest>>,
     ) -> Result<Response<v1::PutArtifactReply>, Status> {
-        artifacts::put(&self.shared, request.into_inner()).await?;
+        let caller = certificate_of(request.extensions());
+        artifacts::put(&self.shared, request.into_inner(), caller.as_deref()).await?;
         Ok(Response::new(v1::PutArtifactReply {}))
     }
 
@@ -159,7 +161,8 @@ impl v1::work_server::Work for WorkService {
         &self,
         request: Request<v1::GetArtifactRequest>,
     ) -> Result<Response<Self::GetArtifactStream>, Status> {
-        let chunks = artifacts::get(&self.shared, request.into_inner()).await?;
+        let caller = certificate_of(request.extensions());
+        let chunks = artifacts::get(&self.shared, request.into_inner(), caller).await?;
         Ok(Response::new(chunks))
     }
 }
@@ -340,12 +343,17 @@ enum Pending {
 }
 
 /// Takes in batches and acknowledges them in their order.
-async fn report(shared: Shared, mut batches: Streaming<v1::PointBatch>, acks: Acks) {
+async fn report(
+    shared: Shared,
+    mut batches: Streaming<v1::PointBatch>,
+    acks: Acks,
+    caller: Option<String>,
+) {
     let (pending, receiver) = mpsc::channel(UNACKNOWLEDGED_MAX as usize);
     let answering = tokio::spawn(acknowledge(receiver, acks.clone()));
     let result = tokio::select! {
         biased;
-        result = take_in(&shared, &mut batches, &pending) => result,
+        result = take_in(&shared, &mut batches, caller.as_deref(), &pending) => result,
         () = shared.going_down() => Err(Fault::Busy.status("the coordinator is going down")),
     };
     drop(pending);
@@ -359,9 +367,11 @@ async fn report(shared: Shared, mut batches: Streaming<v1::PointBatch>, acks: Ac
 async fn take_in(
     shared: &Shared,
     batches: &mut Streaming<v1::PointBatch>,
+    caller: Option<&str>,
     pending: &mpsc::Sender<Pending>,
 ) -> Result<(), Status> {
     while let Some(message) = batches.message().await? {
+        shared.revoked.check(caller)?;
         let key = convert::attempt_key("key", message.key.as_ref())?;
         if message.seq == 0 {
             return Err(convert::FieldError::new("seq", "batches count from 1").into());

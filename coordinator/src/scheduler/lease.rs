@@ -46,6 +46,13 @@ impl Scheduler {
         }
     }
 
+    /// Gives every worker the time back in which nobody listened to it.
+    pub(super) fn extend_leases(&mut self, gap: Duration) {
+        for expires in self.workers.values_mut().filter_map(|worker| worker.expires.as_mut()) {
+            *expires += gap;
+        }
+    }
+
     pub(super) fn join(&mut self, now: Duration, joined: Joined, actions: &mut Vec<Action>) {
         let Joined { worker: id, host, incarnation, devices, slots, held, lifetime } = joined;
         let slots =

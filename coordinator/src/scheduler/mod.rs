@@ -42,6 +42,8 @@ pub(crate) const GRANTS_MAX: usize = 256;
 pub(crate) enum Event {
     /// Time went by.
     Tick,
+    /// The coordinator stood still for so long: whoever was silent may not have been heard.
+    Stood(Duration),
     /// A sweep was handed in, or is loaded after a start; its runs are as the store has them.
     Sweep {
         id: SweepId,
@@ -200,6 +202,7 @@ impl Scheduler {
                 self.expire(now, &mut actions);
                 self.hold_time_limits(now, &mut actions);
             }
+            Event::Stood(gap) => self.extend_leases(gap),
             Event::Sweep { id, members, runs, cancelled, policy } => {
                 self.add_sweep(now, id.clone(), members, runs, cancelled);
                 self.set_policy(&id, policy, &mut actions);

@@ -181,6 +181,20 @@ fn the_longest_run_goes_first_and_checks_go_last() {
 }
 
 #[test]
+fn no_lease_runs_out_while_the_coordinator_stood_still() {
+    let mut scheduler = with_worker(1);
+    scheduler.on_event(at(0), sweep(1, &[(config(32, 100), RunRole::Fit)]));
+    let granted = grants(&scheduler.on_event(at(1), beat("w", 1, &[], &[0])));
+    assert_eq!(granted.len(), 1);
+    // Stopped from 2 to 42: the heartbeats of that time lie unread.
+    assert!(scheduler.on_event(at(42), Event::Stood(at(40))).is_empty());
+    assert!(scheduler.on_event(at(42), Event::Tick).is_empty());
+    assert!(scheduler.on_event(at(60), Event::Tick).is_empty());
+    let actions = scheduler.on_event(at(61), Event::Tick);
+    assert!(matches!(actions[0], Action::End(_)), "it is silent all the same: {actions:?}");
+}
+
+#[test]
 fn a_silent_worker_loses_its_lease_and_the_run_is_granted_anew() {
     let mut scheduler = with_worker(1);
     scheduler.on_event(at(0), sweep(1, &[(config(32, 100), RunRole::Fit)]));

@@ -75,6 +75,22 @@ fn entries_come_out_in_order_and_leave_when_acknowledged() {
 }
 
 #[test]
+fn what_the_coordinator_takes_nothing_of_is_set_aside() {
+    let home = tempfile::tempdir().unwrap();
+    for old in 0..FENCED_MAX {
+        fs::write(home.path().join(format!("old-{old}.{FENCED}")), b"").unwrap();
+    }
+    let (mut spool, key) = one_attempt(home.path());
+    spool.set_aside(&key);
+    assert!(spool.is_empty());
+    let files = || fs::read_dir(home.path()).unwrap().map(|file| file.unwrap());
+    assert_eq!(files().count(), FENCED_MAX, "the oldest made room");
+    assert!(files().any(|file| file.metadata().unwrap().len() > 0), "the latest is kept");
+    drop(spool);
+    assert!(Spool::open(home.path(), SPOOL_BYTES_MAX).unwrap().is_empty(), "and never sent");
+}
+
+#[test]
 fn a_restart_sends_again_what_was_left() {
     let home = tempfile::tempdir().unwrap();
     let (spool, key) = one_attempt(home.path());

@@ -329,6 +329,8 @@ fn a_trunk_keeps_its_forks_and_a_branch_is_told_where_they_are() {
 fn a_device_is_refused_with_its_last_slot() {
     let mut bench = Bench::new();
     bench.ready(0);
+    let canary = bench.supervisor.heartbeat(bench.now).devices[0].canary.clone();
+    assert_eq!(canary.as_deref(), Some(""), "what the canary found is told");
     let unusable = || SlotNews::Unusable { reason: "flat".to_owned() };
     bench.tell(1, unusable());
     assert!(bench.supervisor.heartbeat(bench.now).devices.is_empty());

@@ -85,6 +85,13 @@ pub enum TrainEvent {
         /// Hash of its manifest.
         hash: String,
     },
+    /// A checkpoint could not be written; the one before it still stands.
+    CheckpointLost {
+        /// Optimiser steps it would have held.
+        step: u64,
+        /// Why, in words.
+        reason: String,
+    },
 }
 
 /// How a training ended.
@@ -235,7 +242,15 @@ impl<'a> Training<'a> {
                 emit(TrainEvent::Points(self.evaluate()?));
             }
             if save {
-                emit(self.save()?);
+                match self.save() {
+                    Ok(checkpoint) => emit(checkpoint),
+                    // The next one may fit again. Where a branch forks and at the end it is needed.
+                    Err(error @ TrainError::Write { .. }) if !last && !fork && !stopping => {
+                        let (step, reason) = (self.step, error.to_string());
+                        emit(TrainEvent::CheckpointLost { step, reason });
+                    }
+                    Err(error) => return Err(error),
+                }
                 saved = seconds;
             }
             if seconds - reported >= PROGRESS_SECONDS || last || stopping {

@@ -165,6 +165,52 @@ fn a_run_learns_and_reports_every_metric() {
 }
 
 #[test]
+fn a_checkpoint_that_cannot_be_written_costs_itself_and_no_more() {
+    let bed = Bed::new();
+    let (whole, _) = bed.train(&bed.checkpoints(), None);
+    let folder = bed.folder.path().join("full");
+    let request = TrainRequest {
+        run: &bed.run,
+        dataset: &bed.dataset,
+        device: &DeviceId::cpu(),
+        checkpoints: &folder,
+        trunk: None,
+        checkpoint_seconds: 0.0,
+        threads: &AtomicUsize::new(1),
+    };
+    let (mut curve, mut lost, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    let mut emit = |event| match event {
+        TrainEvent::Points(points) => {
+            curve.extend(points);
+            // From step 10 to 20 a file stands where the folder should be.
+            let aside = folder.with_extension("aside");
+            match curve.last().map_or(0, |point: &Point| point.step) {
+                10 if !aside.exists() => {
+                    fs::rename(&folder, &aside).unwrap();
+                    fs::write(&folder, b"").unwrap();
+                }
+                20 if aside.exists() => {
+                    fs::remove_file(&folder).unwrap();
+                    fs::rename(&aside, &folder).unwrap();
+                }
+                _ => {}
+            }
+        }
+        TrainEvent::CheckpointLost { step, reason } => lost.push((step, reason)),
+        TrainEvent::Checkpoint { step, .. } => kept.push(step),
+        _ => {}
+    };
+    let outcome = train(&request, &mut emit, &AtomicBool::new(false));
+    assert_eq!(outcome.expect("trained"), Outcome::Finished { step: STEPS });
+    let steps: Vec<u64> = lost.iter().map(|(step, _)| *step).collect();
+    assert_eq!(steps, (10..20).collect::<Vec<u64>>());
+    assert!(lost[0].1.contains("hint:"), "{}", lost[0].1);
+    assert_eq!((kept[8], kept[9], kept.last().copied()), (9, 20, Some(STEPS)));
+    curve.retain(|point| !matches!(point.metric, Metric::Seconds | Metric::TokensPerSecond));
+    assert_eq!(curve, whole);
+}
+
+#[test]
 fn an_interrupted_run_is_the_uninterrupted_run_bit_for_bit() {
     let bed = Bed::new();
     let (whole, _) = bed.train(&bed.checkpoints(), None);
