@@ -427,7 +427,7 @@ impl Actor {
             let event = match granted {
                 Some(granted) => {
                     let order = Order::Grant {
-                        grant,
+                        grant: Box::new(grant),
                         run_json: granted.run_json,
                         checkpoint: granted.checkpoint,
                         fork: self.kept_fork(&key.run).await?,

@@ -15,7 +15,7 @@ use crate::{
     auth::write_client_access,
     authority::Authority,
     clients,
-    config::Config,
+    config::{Config, NO_ARTIFACTS},
     error::CoordinatorError,
     role::Role,
     serve::{Coordinator, bind},
@@ -54,6 +54,9 @@ pub struct CoordinatorArgs {
     /// s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, or none; STATE/artifacts when absent
     #[arg(long, value_name = "PLACE")]
     pub artifacts: Option<String>,
+    /// Go on without the checkpoints that another place of --artifacts keeps
+    #[arg(long)]
+    pub forget_artifacts: bool,
     #[command(flatten)]
     state: StateArg,
     /// Log as JSON lines
@@ -129,9 +132,6 @@ impl CaCommand {
     }
 }
 
-/// The place that stands for keeping nothing.
-const NO_ARTIFACTS: &str = "none";
-
 /// Exit code of a bad argument.
 const USAGE: u8 = 2;
 
@@ -163,6 +163,7 @@ impl CoordinatorArgs {
         Config {
             store,
             artifacts,
+            forget_artifacts: self.forget_artifacts,
             state: self.state.folder.clone(),
             advertise: self.advertise.clone(),
             client_certificates: self.client_certificates,

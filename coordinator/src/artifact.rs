@@ -24,9 +24,9 @@ use url::Url;
 use crate::error::CoordinatorError;
 
 /// Largest file: the optimiser's moments of ten billion parameters.
-const FILE_BYTES_MAX: u64 = 80 << 30;
+const FILE_BYTES_MAX: u64 = 10_000 * PART_BYTES as u64;
 
-/// Bytes that go to the object store at once.
+/// Bytes that go to the object store at once; S3 takes 10,000 parts of a file.
 const PART_BYTES: usize = 8 << 20;
 
 /// Parts of one file on their way.
@@ -55,6 +55,15 @@ pub(crate) struct FileHead {
     pub(crate) run: RunId,
     pub(crate) hash: String,
     pub(crate) bytes: u64,
+}
+
+/// The name of a place that is the same from wherever a coordinator is started.
+pub(crate) fn full_name(place: &str) -> String {
+    if place.contains("://") {
+        return place.trim_end_matches('/').to_owned();
+    }
+    std::fs::canonicalize(place)
+        .map_or_else(|_| place.to_owned(), |folder| folder.display().to_string())
 }
 
 impl Artifacts {

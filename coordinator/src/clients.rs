@@ -5,7 +5,8 @@
 
 use std::{
     collections::HashSet,
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
@@ -52,6 +53,7 @@ pub(crate) fn note(
     role: Role,
     certificate: String,
 ) -> Result<(), CoordinatorError> {
+    let _lock = lock(state)?;
     let mut clients = read(state)?;
     clients.push(Client {
         name: name.to_owned(),
@@ -67,6 +69,7 @@ pub(crate) fn note(
 /// # Errors
 /// [`CoordinatorError::NoClient`] names those that there are.
 pub(crate) fn revoke(state: &Path, name: &str) -> Result<usize, CoordinatorError> {
+    let _lock = lock(state)?;
     let mut clients = read(state)?;
     let mut revoked = 0;
     for client in clients.iter_mut().filter(|client| client.name == name) {
@@ -81,6 +84,13 @@ pub(crate) fn revoke(state: &Path, name: &str) -> Result<usize, CoordinatorError
     }
     write(state, &clients)?;
     Ok(revoked)
+}
+
+/// Held while the file is read and written anew: what another process writes between would be lost.
+fn lock(state: &Path) -> Result<File, CoordinatorError> {
+    let path = state.join("clients.lock");
+    let locked = File::create(&path).and_then(|file| file.lock().map(|()| file));
+    locked.map_err(|source| CoordinatorError::State { path, source })
 }
 
 fn read(state: &Path) -> Result<Vec<Client>, CoordinatorError> {

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// What stands for keeping no checkpoints.
+pub(crate) const NO_ARTIFACTS: &str = "none";
+
 /// Configuration of a coordinator; the listener comes beside it.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -15,6 +18,8 @@ pub struct Config {
     /// Where checkpoints are kept so that a run can go on on any worker: a folder, `s3://BUCKET/PREFIX`
     /// or `gs://BUCKET/PREFIX`; else they only lie on the workers that wrote them.
     pub artifacts: Option<String>,
+    /// Go on without the checkpoints that are kept in another place.
+    pub forget_artifacts: bool,
     /// Clients must show a certificate of the coordinator's authority beside the token.
     pub client_certificates: bool,
 }

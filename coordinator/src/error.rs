@@ -101,6 +101,17 @@ pub enum CoordinatorError {
         /// The cure.
         hint: &'static str,
     },
+    /// The store counts on checkpoints that this start does not reach.
+    #[error(
+        "the store counts on checkpoints in {kept}, not in {place}; hint: --artifacts {kept}, or \
+         --forget-artifacts to go on without them"
+    )]
+    KeptElsewhere {
+        /// Where they are kept.
+        kept: String,
+        /// Where this start looks.
+        place: String,
+    },
     /// The network failed while serving.
     #[error("serving failed: {0}")]
     Serve(String),

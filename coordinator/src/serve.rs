@@ -32,11 +32,11 @@ use tonic::{
 
 use crate::{
     actor::Actor,
-    artifact::Artifacts,
+    artifact::{self, Artifacts},
     auth::{Accesses, Gate, access_path},
     clients::Revoked,
     clock::Clock,
-    config::Config,
+    config::{Config, NO_ARTIFACTS},
     error::CoordinatorError,
     grpc::{ControlService, Shared, WorkService},
     ingest::{Ingest, Latest},
@@ -56,6 +56,11 @@ const HEADER_BYTES_MAX: u32 = 16 << 10;
 
 /// Calls of one connection at a time: a worker has two streams and a unary call or two.
 const STREAMS_MAX: u32 = 64;
+
+/// Bytes of one call, and of all calls of a connection, that were sent and not taken yet. A transfer
+/// that stalls fills the window of its own call; heartbeats share its connection and still pass.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
 /// Connections in all, and from one address.
 const CONNECTIONS_MAX: usize = 4096;
@@ -120,6 +125,13 @@ impl Coordinator {
         let reach = Reach::of(local, &config)?;
         let accesses = Accesses::make(&config.state, &reach)?;
         let artifacts = config.artifacts.as_deref().map(Artifacts::open).transpose()?;
+        let place = match config.artifacts.as_deref() {
+            Some(place) => artifact::full_name(place),
+            None => NO_ARTIFACTS.to_owned(),
+        };
+        if let Some(kept) = store.keep_in(&place, config.forget_artifacts).await? {
+            return Err(CoordinatorError::KeptElsewhere { kept, place });
+        }
         Ok(Self { config, store, listener, reach, accesses, artifacts })
     }
 
@@ -256,6 +268,8 @@ pub(crate) fn limited(server: Server) -> Server {
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         // For the metrics; a call needs HTTP/2.
         .accept_http1(true)
         .tcp_nodelay(true)

@@ -3,9 +3,11 @@
 
 use std::fs;
 
-use sweep_tests::{Process, Sandbox, wait_until};
+use sweep_tests::{Process, Sandbox, assert_refused, wait_until};
 
-use crate::services::{coordinator, curves, curves_in_peace, in_state, runs, slow, worker};
+use crate::services::{
+    coordinator, coordinator_arguments, curves, curves_in_peace, in_state, runs, slow, worker,
+};
 
 /// Runs of several seconds each.
 fn recipe() -> String {
@@ -42,7 +44,7 @@ fn assert_same(expected: &[String], found: &[String]) {
 fn a_drained_worker_leaves_its_runs_to_others() {
     let sandbox = Sandbox::new().unwrap();
     sandbox.write("recipe.toml", recipe()).unwrap();
-    let coordinator = coordinator(&sandbox).unwrap();
+    let mut coordinator = coordinator(&sandbox).unwrap();
     let mut first = worker(&sandbox, "one").unwrap();
     sandbox.sweep(&["submit", "recipe.toml", "--yes"]).unwrap();
     let under_way = || {
@@ -54,6 +56,21 @@ fn a_drained_worker_leaves_its_runs_to_others() {
     first.wait().unwrap();
     let found = finished_elsewhere(&sandbox, &coordinator);
     assert_same(&curves_in_peace(&recipe()).unwrap(), &found);
+
+    // The store counts on what is kept: no start promises it from another place.
+    coordinator.signal("TERM").unwrap();
+    coordinator.wait().unwrap();
+    let state = sandbox.path("state");
+    let mut arguments = coordinator_arguments(&state, "127.0.0.1:0");
+    arguments.extend(["--artifacts", "none"].map(str::to_owned));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let kept = state.join("artifacts").display().to_string();
+    let refused = sandbox.run("coordinator", &arguments).unwrap();
+    assert_refused(&refused, 1, &["the store counts on checkpoints in", &kept, "none"]);
+    let forgetting = [&arguments[..], &["--forget-artifacts"]].concat();
+    let _again = sandbox.start("coordinator", &forgetting).unwrap();
+    let answered = || Ok(sandbox.sweep(&["status"]).is_ok().then_some(()));
+    wait_until("it to answer without them", String::new, answered).unwrap();
 }
 
 #[test]

@@ -85,9 +85,11 @@ pub(crate) fn checkpoints_in(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Whether a folder has the checkpoint of a step.
-pub(crate) fn has(folder: &Path, step: u64) -> bool {
-    folder.join(folder_name(step)).exists()
+/// Whether a folder has this checkpoint of a step; another one of that step, written by an attempt
+/// that was fenced, is not it.
+pub(crate) fn has(folder: &Path, step: u64, hash: &str) -> bool {
+    fs::read(folder.join(folder_name(step)).join(MANIFEST_FILE))
+        .is_ok_and(|text| blake3::hash(&text).to_hex().as_str() == hash)
 }
 
 /// The files of a checkpoint as they go over the network: each with its hash and path, the manifest
@@ -134,7 +136,12 @@ impl Arriving {
     /// Puts it in place.
     pub(crate) fn finish(self) -> io::Result<()> {
         fs::File::open(&self.scratch)?.sync_all()?;
-        fs::rename(&self.scratch, self.folder.join(folder_name(self.step)))?;
+        let target = self.folder.join(folder_name(self.step));
+        if target.exists() {
+            // Another one of that step, of an attempt that was fenced.
+            fs::remove_dir_all(&target)?;
+        }
+        fs::rename(&self.scratch, target)?;
         fs::File::open(&self.folder)?.sync_all()
     }
 }
@@ -166,13 +173,14 @@ mod tests {
         let (hash, name) = arriving.files.first_key_value().unwrap();
         assert_eq!((hash.len(), name.as_str()), (64, "model.safetensors"));
         io::Write::write_all(&mut arriving.create(name).unwrap(), b"weights").unwrap();
-        assert!(!has(&folder, 7) && checkpoints_in(&folder).unwrap().is_empty());
+        let known = blake3::hash(text.as_bytes()).to_hex();
+        assert!(!has(&folder, 7, &known) && checkpoints_in(&folder).unwrap().is_empty());
         // One that breaks off leaves nothing that the next one stumbles over.
         drop(arriving);
         let again = Arriving::begin(&folder, "r", 7, text.as_bytes()).unwrap();
         again.create("model.safetensors").unwrap();
         again.finish().unwrap();
-        assert!(has(&folder, 7));
+        assert!(has(&folder, 7, &known) && !has(&folder, 7, &"0".repeat(64)));
         let files = files_of(&folder.join(folder_name(7)), "m").unwrap();
         let names: Vec<_> = files.iter().map(|(_, path)| path.file_name().unwrap()).collect();
         assert_eq!(names, ["model.safetensors", MANIFEST_FILE], "the manifest comes last");

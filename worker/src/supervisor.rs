@@ -291,7 +291,7 @@ impl Supervisor {
         )?;
         let mut wanted = Vec::new();
         let mut want = |at: &Option<v1::CheckpointRef>, run: &RunId, folder: &PathBuf| {
-            if let Some(at) = at.as_ref().filter(|at| at.kept && !has(folder, at.step)) {
+            if let Some(at) = at.as_ref().filter(|at| at.kept && !has(folder, at.step, &at.hash)) {
                 let (step, hash) = (at.step, at.hash.clone());
                 wanted.push(Wanted { run: run.clone(), folder: folder.clone(), step, hash });
             }

@@ -30,7 +30,7 @@ pub(crate) enum Order {
         heartbeat: u64,
     },
     Grant {
-        grant: Grant,
+        grant: Box<Grant>,
         run_json: String,
         checkpoint: Option<CheckpointRecord>,
         /// Of a branch, the kept checkpoint of its trunk.

@@ -46,6 +46,7 @@ pub(super) async fn keep(
     let artifacts = artifacts(shared)?.clone();
     let key = convert::attempt_key("key", message.key.as_ref())?;
     let hash = hash("hash", message.hash)?;
+    may_write(shared, &key).await?;
     let manifest = artifacts.whole(&key.run, &hash).await?;
     if manifest.run != key.run.as_str() || manifest.step != message.step {
         let problem = format!("is of run {} at step {}", manifest.run, manifest.step);

@@ -68,6 +68,43 @@ impl Database {
         Ok(Applied::Done)
     }
 
+    pub(crate) async fn keep_in(
+        &self,
+        place: &str,
+        forget: bool,
+    ) -> Result<Option<String>, StoreError> {
+        let failed = |error| self.failed(error);
+        let mut tx = self.begin().await?;
+        let before = query("SELECT place FROM kept_place").fetch_optional(&mut tx).await;
+        let before: Option<String> = match before.map_err(failed)? {
+            Some(row) => Some(row.try_get(0).map_err(failed)?),
+            None => None,
+        };
+        if let Some(before) = before.filter(|before| before != place) {
+            let kept = query("SELECT count(*) FROM checkpoint WHERE kept")
+                .fetch_one(&mut tx)
+                .await
+                .and_then(|row| row.try_get::<i64>(0))
+                .map_err(failed)?;
+            if kept > 0 && !forget {
+                return Ok(Some(before));
+            }
+            query("UPDATE checkpoint SET kept = $1 WHERE kept")
+                .bind(false)
+                .execute(&mut tx)
+                .await
+                .map_err(failed)?;
+        }
+        query("DELETE FROM kept_place").execute(&mut tx).await.map_err(failed)?;
+        query("INSERT INTO kept_place (place) VALUES ($1)")
+            .bind(place)
+            .execute(&mut tx)
+            .await
+            .map_err(failed)?;
+        tx.commit().await.map_err(failed)?;
+        Ok(None)
+    }
+
     /// Notes that the coordinator keeps the files of a checkpoint, and which of the run's it need
     /// not keep any more; nothing for one that was never committed with this hash.
     pub(crate) async fn keep_checkpoint(

@@ -231,6 +231,9 @@ delegate! {
     /// Notes that the coordinator keeps the files of a checkpoint; nothing for one that was never
     /// committed, or had another hash.
     fn keep_checkpoint(key: &AttemptKey, step: u64, hash: &str) -> Option<Kept>;
+    /// Notes where checkpoints are kept from now on. Where those that are kept already lie elsewhere,
+    /// that place is the answer and nothing changes, unless they are to be forgotten.
+    fn keep_in(place: &str, forget: bool) -> Option<String>;
     /// The checkpoint of a run at a step, where the coordinator keeps it.
     fn kept_checkpoint(run: &RunId, step: u64) -> Option<CheckpointRecord>;
     /// Metrics that a run has points of.

@@ -87,6 +87,8 @@ struct Content {
     policies: BTreeMap<String, String>,
     /// Attempts so far, in all.
     attempts_made: u64,
+    /// Where the files of kept checkpoints lie.
+    kept_place: Option<String>,
 }
 
 #[derive(Debug)]

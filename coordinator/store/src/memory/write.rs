@@ -100,6 +100,30 @@ impl Memory {
         self.commit(|content| Ok(content.keep_checkpoint(key, step, hash))).await
     }
 
+    pub(crate) async fn keep_in(
+        &self,
+        place: &str,
+        forget: bool,
+    ) -> Result<Option<String>, StoreError> {
+        self.commit(|content| {
+            let mut kept: Vec<_> = content
+                .runs
+                .iter_mut()
+                .flat_map(|run| &mut run.checkpoints)
+                .filter(|checkpoint| checkpoint.kept)
+                .collect();
+            if let Some(before) = content.kept_place.clone().filter(|before| before != place) {
+                if !kept.is_empty() && !forget {
+                    return Ok(Some(before));
+                }
+                kept.iter_mut().for_each(|checkpoint| checkpoint.kept = false);
+            }
+            content.kept_place = Some(place.to_owned());
+            Ok(None)
+        })
+        .await
+    }
+
     pub(crate) async fn join_worker(
         &self,
         id: &str,

@@ -14,6 +14,7 @@ use super::{
         a_kept_checkpoint_is_offered_to_any_worker,
         a_run_that_comes_back_to_its_checkpoint_keeps_its_curve,
         an_attempt_that_never_began_leaves_the_curve_alone,
+        kept_checkpoints_are_those_of_one_place,
     },
     trunk::{
         a_larger_d_extends_a_finished_trunk_and_a_smaller_one_does_not,
@@ -62,6 +63,7 @@ conformance! {
     a_run_that_comes_back_to_its_checkpoint_keeps_its_curve
     an_attempt_that_never_began_leaves_the_curve_alone
     a_kept_checkpoint_is_offered_to_any_worker
+    kept_checkpoints_are_those_of_one_place
 }
 
 async fn a_run_goes_from_submission_to_its_result(place: Place) {

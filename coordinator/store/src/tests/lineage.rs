@@ -92,6 +92,32 @@ pub(super) async fn an_attempt_that_never_began_leaves_the_curve_alone(place: Pl
     assert_eq!(attempts[1].resume_step, None);
 }
 
+pub(super) async fn kept_checkpoints_are_those_of_one_place(place: Place) {
+    let relay = Relay::new(&place).await;
+    let (store, key) = (&relay.store, relay.key(1));
+    assert_eq!(store.keep_in("here", false).await.unwrap(), None);
+    assert_eq!(store.keep_in("there", false).await.unwrap(), None, "nothing is kept yet");
+    store.grant(&[grant(&relay.run, 1)]).await.unwrap();
+    store.ingest(&[batch(&key, 1, 0, &[(TrainLoss, 10, 1.0)])]).await.unwrap();
+    let row = CheckpointRow {
+        key: key.clone(),
+        step: 10,
+        hash: "ab".into(),
+        bytes: None,
+        requires_seq: 1,
+        unix_ms: 4,
+    };
+    store.commit_checkpoint(&row).await.unwrap();
+    assert!(store.keep_checkpoint(&key, 10, "ab").await.unwrap().is_some());
+    assert_eq!(store.keep_in("there", false).await.unwrap(), None);
+    assert_eq!(store.keep_in("here", false).await.unwrap().as_deref(), Some("there"));
+    assert_eq!(store.keep_in("here", true).await.unwrap(), None, "they are forgotten");
+    store.end(&[end(&key, Outcome::Lost, RunState::Queued)]).await.unwrap();
+    let other = GrantRow { worker: "v".into(), ..grant(&relay.run, 2) };
+    let granted = store.grant(&[other]).await.unwrap();
+    assert_eq!(granted[0].as_ref().unwrap().checkpoint, None, "no promise is left");
+}
+
 pub(super) async fn a_kept_checkpoint_is_offered_to_any_worker(place: Place) {
     let relay = Relay::new(&place).await;
     let keep = |number, step| {
