@@ -12,6 +12,7 @@
 //! behind the last checkpoint, from which the run repeats them. Checkpoints and ends are synced to
 //! the disk, points are not. The spool knows no network and no clock.
 
+mod fenced;
 mod places;
 
 use std::{
@@ -55,12 +56,6 @@ const UNSAVED_MAX: usize = 256;
 
 /// Version of the journal's records.
 const JOURNAL_VERSION: u32 = 1;
-
-/// Ending of the file of an attempt that the coordinator takes nothing of.
-const FENCED: &str = "fenced";
-
-/// Files with that ending that are kept.
-const FENCED_MAX: usize = 16;
 
 /// The last entry of a journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -280,27 +275,9 @@ impl Spool {
     /// for whoever wants to look, until later ones take its place.
     pub(crate) fn set_aside(&mut self, key: &AttemptKey) {
         let Some(journal) = self.journals.remove(key) else { return };
-        let aside = journal.path.with_extension(FENCED);
-        match fs::rename(&journal.path, &aside) {
-            Ok(()) => tracing::warn!("what was spooled of {key} is kept as {}", aside.display()),
-            Err(error) => tracing::warn!("cannot set aside {}: {error}", journal.path.display()),
+        if let Err(error) = fenced::set_aside(&journal.path, &self.folder) {
+            tracing::warn!("cannot set aside {}: {error}", journal.path.display());
         }
-        if let Err(error) = self.drop_oldest_fenced() {
-            tracing::warn!("cannot tidy {}: {error}", self.folder.display());
-        }
-    }
-
-    fn drop_oldest_fenced(&self) -> io::Result<()> {
-        let mut fenced = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            if entry.path().extension().is_some_and(|extension| extension == FENCED) {
-                fenced.push((entry.metadata()?.modified()?, entry.path()));
-            }
-        }
-        fenced.sort_unstable();
-        let surplus = fenced.len().saturating_sub(FENCED_MAX);
-        fenced.iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
     }
 
     /// The last sealed batch of an attempt; 0 before the first.

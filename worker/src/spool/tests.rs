@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 use sweep_spec::{id::RunId, metric::Metric};
 
-use super::*;
+use super::{
+    fenced::{FENCED, FENCED_MAX},
+    *,
+};
 
 fn key(name: &str, number: u32) -> AttemptKey {
     AttemptKey { run: RunId::from_hash(&blake3::hash(name.as_bytes())), number }
