@@ -11,6 +11,7 @@ use askama::Template;
 use serde::Serialize;
 use sweep_fit::{Fit, Forecast};
 use sweep_plot::{
+    figure::Figure,
     figures::FigureKind,
     input::{PlotInput, RunCurve, RunState, TaskInput},
     render::{Paint, json, page_css, svg},
@@ -144,19 +145,26 @@ pub(crate) fn render(input: &ReportInput) -> Result<String, ReportError> {
     if runs != curves {
         return Err(ReportError::RunsDiffer { runs, curves });
     }
-    let mut drawn = Figures::of(&input.plot);
+    // Once: a band of the optimum is a few hundred splits under every resampled fit.
+    let figures: Vec<(FigureKind, Figure)> = FigureKind::of(&input.plot)
+        .into_iter()
+        .map(|kind| (kind, kind.build(&input.plot)))
+        .collect();
+    let data = embedded(input, &figures)?;
+    let optima = input.plot.fit.as_ref().map_or_else(Vec::new, law::optima);
+    let mut drawn = Figures::of(figures);
     let mut leading = std::mem::take(&mut drawn.others);
     let figures = leading.split_off(LEADING.min(leading.len()));
     let page = Page {
         title: &input.sweep,
-        summary: summary(&input.plot, input.fit_refused.as_deref()),
+        summary: summary(&input.plot, input.fit_refused.as_deref(), &optima),
         css: page_css(),
         written: &input.written,
         cost: cost_rows(&input.cost),
         law: input.plot.fit.as_ref().map(LawTable::of),
         interval: input.plot.interval.as_deref().unwrap_or("none"),
         n_convention: &input.plot.n_convention,
-        optima: input.plot.fit.as_ref().map_or_else(Vec::new, law::optima),
+        optima,
         budgets: input.plot.isoflop.as_ref().map_or_else(Vec::new, law::budgets),
         forecasts: law::forecasts(&input.plot),
         curves: drawn.curves,
@@ -176,7 +184,7 @@ pub(crate) fn render(input: &ReportInput) -> Result<String, ReportError> {
         checklist: &input.checklist,
         recipe: &input.recipe,
         command: &input.command,
-        data: embedded(input)?,
+        data,
     };
     Ok(page.render()?)
 }
@@ -231,7 +239,7 @@ struct Cell {
 }
 
 /// The sweep in a few sentences: what was trained, the law, the forecast and what came of it.
-fn summary(plot: &PlotInput, refused: Option<&str>) -> Vec<String> {
+fn summary(plot: &PlotInput, refused: Option<&str>, optima: &[[String; 5]]) -> Vec<String> {
     let done = plot.runs.iter().filter(|run| run.final_loss().is_some()).count();
     let failed = plot.runs.iter().filter(|run| run.failed()).count();
     let mut sentences =
@@ -243,7 +251,7 @@ fn summary(plot: &PlotInput, refused: Option<&str>) -> Vec<String> {
             sentences.push(format!("Law: {}{spread}.", text::law_text(fit)));
             let checks = plot.runs.iter().filter(|run| run.role == RunRole::Check);
             sentences.extend(checks.filter_map(|run| check_sentence(plot, fit, run)));
-            sentences.extend(law::optima(fit).iter().map(|[c, n, d, _, loss]| {
+            sentences.extend(optima.iter().map(|[c, n, d, _, loss]| {
                 format!(
                     "A budget of {c} FLOPs is best spent on N* = {n} and D* = {d}, at loss {loss}."
                 )
@@ -336,10 +344,9 @@ struct Figures {
 }
 
 impl Figures {
-    fn of(plot: &PlotInput) -> Self {
+    fn of(built: Vec<(FigureKind, Figure)>) -> Self {
         let mut figures = Self::default();
-        for kind in FigureKind::of(plot) {
-            let figure = kind.build(plot);
+        for (kind, figure) in built {
             if let Some(missing) = figure.missing {
                 figures.left_out.push([kind.name().to_owned(), missing]);
                 continue;
@@ -476,7 +483,7 @@ struct EmbeddedRun<'a> {
 }
 
 /// The numbers of the report as JSON that cannot end its element: `<` is written as an escape.
-fn embedded(input: &ReportInput) -> Result<String, ReportError> {
+fn embedded(input: &ReportInput, figures: &[(FigureKind, Figure)]) -> Result<String, ReportError> {
     let runs = input.plot.runs.iter().zip(&input.runs);
     let checks = input.plot.runs.iter().filter(|run| run.role == RunRole::Check);
     let data = Embedded {
@@ -512,9 +519,9 @@ fn embedded(input: &ReportInput) -> Result<String, ReportError> {
                 facts,
             })
             .collect(),
-        figures: FigureKind::of(&input.plot)
-            .into_iter()
-            .map(|kind| json::render(&kind.build(&input.plot), serde_json::value::Serializer))
+        figures: figures
+            .iter()
+            .map(|(_, figure)| json::render(figure, serde_json::value::Serializer))
             .collect::<Result<_, _>>()?,
     };
     Ok(serde_json::to_string(&data)?.replace('<', "\\u003c"))

@@ -27,11 +27,11 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
     block_on(async {
         let mut control = args.access.connect().await?;
         let sweep = select_sweep(&mut control, &args.sweep).await?;
-        let weights = weights(&mut control, &sweep).await?;
-        let mut progress = Progress::new(weights);
+        let mut progress = Progress::default();
         if console.format == Format::Json {
             stream(&mut control, &sweep, &mut progress, console).await?;
         } else {
+            progress = Progress::new(weights(&mut control, &sweep).await?);
             follow(&mut control, &sweep, &mut progress, console, &mut |_| false).await?;
         }
         if let Some(reason) = progress.held_back() {

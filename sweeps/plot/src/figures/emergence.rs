@@ -16,6 +16,9 @@ use crate::{
 /// where 1 / items is thinner than a line.
 const FLOOR: f64 = -0.04;
 
+/// A metric of a score.
+type Value = fn(&TaskScore) -> f64;
+
 /// What a column is drawn over.
 #[derive(Clone, Copy)]
 enum Over {
@@ -61,11 +64,21 @@ pub(super) fn build(input: &PlotInput, task: u8, name: &str) -> Figure {
     for over in Over::ALL {
         panels.push(sharp(task, over, &scored, &sizes));
     }
-    for over in Over::ALL {
-        panels.push(smooth(task, over, &scored, &sizes));
-    }
-    for over in Over::ALL {
-        panels.push(edits(task, over, &scored, &sizes));
+    let nats = Axis::linear("\u{2212}ln p of the right answer", "nats/answer");
+    let edits = Axis {
+        range: Some([0.0, 1.0]),
+        ..Axis::linear("edit distance", "share of the longer text")
+    };
+    let graded: [(Axis, &str, Value); 2] = [
+        (nats, "small steps count", |score| score.answer_nats),
+        (edits, "and partly right counts", |score| score.edit_distance),
+    ];
+    for (axis, title, value) in graded {
+        for over in Over::ALL {
+            let mut panel = Panel::new(over.axis(), axis.clone()).titled(title);
+            panel.series.extend(scatter(&scored, &sizes, place(task, over, value)));
+            panels.push(panel);
+        }
     }
     let mut facts = facts(input, scored.len());
     facts.c_convention = Some("C = 6 N D".to_owned());
@@ -139,21 +152,6 @@ fn sharp(task: &TaskInput, over: Over, runs: &[&RunCurve], sizes: &Sizes) -> Pan
     let style = Style::line(Tone::Muted).weight(Weight::Faint);
     panel.series.push(Series::new("95 % of items", style, Mark::Intervals { points: bars }));
     panel.series.extend(scatter(runs, sizes, place(task, over, |score| score.exact_match)));
-    panel
-}
-
-fn smooth(task: &TaskInput, over: Over, runs: &[&RunCurve], sizes: &Sizes) -> Panel {
-    let axis = Axis::linear("\u{2212}ln p of the right answer", "nats/answer");
-    let mut panel = Panel::new(over.axis(), axis).titled("small steps count");
-    panel.series.extend(scatter(runs, sizes, place(task, over, |score| score.answer_nats)));
-    panel
-}
-
-fn edits(task: &TaskInput, over: Over, runs: &[&RunCurve], sizes: &Sizes) -> Panel {
-    let mut axis = Axis::linear("edit distance", "share of the longer text");
-    axis.range = Some([0.0, 1.0]);
-    let mut panel = Panel::new(over.axis(), axis).titled("and partly right counts");
-    panel.series.extend(scatter(runs, sizes, place(task, over, |score| score.edit_distance)));
     panel
 }
 

@@ -3,9 +3,9 @@
 
 use sweep_fit::{Fit, FittedPoint};
 
-use super::runs::{RUNS_MOST, ends, facts, figure, loss_axis, missing};
+use super::runs::{RUNS_MOST, diagonal, ends, facts, figure, missing, no_error, prediction_panels};
 use crate::{
-    figure::{Axis, Dash, Figure, Mark, Panel, Series, Shape, Style, Tone, Weight},
+    figure::{Figure, Mark, Panel, Series, Shape, Style, Tone, Weight},
     input::PlotInput,
     text::{held_out_text, law_text, percent},
 };
@@ -14,13 +14,7 @@ const FITTED: Style = Style::points(Tone::Muted, Shape::Circle);
 const HELD_OUT: Style = Style::points(Tone::Law, Shape::Diamond).weight(Weight::Bold);
 
 pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
-    let mut against = Panel::new(loss_axis("measured loss"), loss_axis("predicted loss"))
-        .titled("predicted against measured");
-    let mut over = Panel::new(
-        Axis::log("training compute C", "FLOPs"),
-        Axis::linear("predicted / measured \u{2212} 1", "%"),
-    )
-    .titled("error beyond the cut");
+    let [mut against, mut over] = prediction_panels("error beyond the cut");
     let rehearsal = input.rehearsal.as_ref();
     let points = rehearsal.map_or_else(Vec::new, drawn);
     let gap = missing(input, false).or_else(|| {
@@ -64,13 +58,7 @@ fn series(
 
 fn draw_losses(panel: &mut Panel, points: &[&FittedPoint]) {
     let losses = points.iter().flat_map(|point| [point.observation.loss, point.predicted]);
-    if let Some([low, high]) = ends(losses) {
-        let (low, high) = (low * 0.985, high * 1.015);
-        let style = Style::line(Tone::Muted).dash(Dash::Dashed);
-        let mark = Mark::Line { points: vec![[low, low], [high, high]] };
-        let text = "predicted = measured";
-        panel.series.push(Series::new(text, style, mark).legend(text));
-    }
+    panel.series.extend(diagonal(losses));
     panel.series.extend(series(points, |point| Some([point.observation.loss, point.predicted])));
 }
 
@@ -84,9 +72,7 @@ fn draw_errors(panel: &mut Panel, points: &[&FittedPoint]) {
         let text = "beyond the cut";
         panel.series.push(Series::new(text, Style::line(Tone::Muted), mark).legend(text));
     }
-    let style = Style::line(Tone::Muted).dash(Dash::Dashed);
-    let mark = Mark::Line { points: vec![[low * 0.7, 0.0], [high * 1.4, 0.0]] };
-    panel.series.push(Series::new("no error", style, mark));
+    panel.series.push(no_error(low * 0.7, high * 1.4));
     panel.series.extend(series(points, |point| Some([compute(point)?, error(point)])));
     let worst = held_out().max_by(|a, b| a.log_residual.abs().total_cmp(&b.log_residual.abs()));
     if let Some((point, at)) = worst.and_then(|point| Some((point, compute(point)?))) {

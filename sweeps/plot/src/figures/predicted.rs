@@ -4,21 +4,18 @@
 use sweep_fit::Fit;
 use sweep_spec::run::RunRole;
 
-use super::runs::{CHECK, Sizes, ends, figure, finished, law_facts, loss_axis, missing, scatter};
+use super::runs::{
+    CHECK, Sizes, diagonal, ends, figure, finished, law_facts, missing, no_error,
+    prediction_panels, scatter,
+};
 use crate::{
-    figure::{Axis, Dash, Figure, Mark, Panel, Series, Style, Tone},
+    figure::{Figure, Mark, Panel, Series, Style, Tone},
     input::{PlotInput, RunCurve},
     text::{error_percent, forecast_text, percent, rms_percent},
 };
 
 pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
-    let mut against = Panel::new(loss_axis("measured loss"), loss_axis("predicted loss"))
-        .titled("predicted against measured");
-    let mut over = Panel::new(
-        Axis::log("training compute C", "FLOPs"),
-        Axis::linear("predicted / measured \u{2212} 1", "%"),
-    )
-    .titled("what the law leaves over");
+    let [mut against, mut over] = prediction_panels("what the law leaves over");
     let sizes = Sizes::of(&input.runs);
     let runs = finished(input);
     let missing = missing(input, true);
@@ -41,19 +38,10 @@ pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
 
 fn draw(against: &mut Panel, over: &mut Panel, fit: &Fit, runs: &[&RunCurve], sizes: &Sizes) {
     let both = |run: &RunCurve| Some([run.final_loss()?, fit.predict(run.n, run.d)?]);
-    if let Some([low, high]) = ends(runs.iter().filter_map(|run| both(run)).flatten()) {
-        let (low, high) = (low * 0.985, high * 1.015);
-        let style = Style::line(Tone::Muted).dash(Dash::Dashed);
-        let mark = Mark::Line { points: vec![[low, low], [high, high]] };
-        against
-            .series
-            .push(Series::new("predicted = measured", style, mark).legend("predicted = measured"));
-    }
+    against.series.extend(diagonal(runs.iter().filter_map(|run| both(run)).flatten()));
     let error = |run: &RunCurve| Some([run.compute(), error_percent(fit, run)?]);
     if let Some([low, high]) = ends(runs.iter().map(|run| run.compute())) {
-        let style = Style::line(Tone::Muted).dash(Dash::Dashed);
-        let mark = Mark::Line { points: vec![[low * 0.7, 0.0], [high * 1.4, 0.0]] };
-        over.series.push(Series::new("no error", style, mark));
+        over.series.push(no_error(low * 0.7, high * 1.4));
     }
     against.series.extend(scatter(runs, sizes, both));
     over.series.extend(scatter(runs, sizes, error));

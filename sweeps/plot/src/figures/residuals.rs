@@ -1,8 +1,8 @@
 //! What the law leaves over, against N, D and C: structure in any of them shows a wrong form.
 
-use super::runs::{Sizes, ends, figure, finished, law_facts, missing, scatter};
+use super::runs::{Sizes, ends, figure, finished, law_facts, missing, no_error, scatter};
 use crate::{
-    figure::{Axis, Dash, Figure, Mark, Panel, Series, Style, Tone},
+    figure::{Axis, Figure, Panel},
     input::{PlotInput, RunCurve},
     text::{error_percent, held_out_text},
 };
@@ -22,9 +22,7 @@ pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
         let mut panel = Panel::new(axis, Axis::linear("error", "%")).titled(title);
         if let Some(fit) = input.fit.as_ref().filter(|_| missing.is_none()) {
             if let Some([low, high]) = ends(runs.iter().map(|run| place(run))) {
-                let style = Style::line(Tone::Muted).dash(Dash::Dashed);
-                let mark = Mark::Line { points: vec![[low * 0.8, 0.0], [high * 1.25, 0.0]] };
-                panel.series.push(Series::new("no error", style, mark));
+                panel.series.push(no_error(low * 0.8, high * 1.25));
             }
             panel
                 .series

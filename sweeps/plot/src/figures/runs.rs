@@ -5,7 +5,8 @@ use sweep_spec::{run::RunRole, units::si};
 
 use crate::{
     figure::{
-        Axis, Facts, Figure, Mark, Panel, RAMP_STEPS, SCHEMA, Series, Shape, Style, Tone, Weight,
+        Axis, Dash, Facts, Figure, Mark, Panel, RAMP_STEPS, SCHEMA, Series, Shape, Style, Tone,
+        Weight,
     },
     input::{CurvePoint, PlotInput, RunCurve, RunState},
     text::law_text,
@@ -209,6 +210,35 @@ pub(super) fn log_places(low: f64, high: f64, count: usize) -> Vec<f64> {
 /// The loss axis of every figure.
 pub(super) fn loss_axis(label: &str) -> Axis {
     Axis::log(label, "nats/token")
+}
+
+/// The panel of predicted losses against measured ones, and that of the errors over compute.
+pub(super) fn prediction_panels(errors: &str) -> [Panel; 2] {
+    [
+        Panel::new(loss_axis("measured loss"), loss_axis("predicted loss"))
+            .titled("predicted against measured"),
+        Panel::new(
+            Axis::log("training compute C", "FLOPs"),
+            Axis::linear("predicted / measured \u{2212} 1", "%"),
+        )
+        .titled(errors),
+    ]
+}
+
+/// Where predicted equals measured, over these losses; absent without any.
+pub(super) fn diagonal(losses: impl Iterator<Item = f64>) -> Option<Series> {
+    let [low, high] = ends(losses)?;
+    let (low, high) = (low * 0.985, high * 1.015);
+    let style = Style::line(Tone::Muted).dash(Dash::Dashed);
+    let mark = Mark::Line { points: vec![[low, low], [high, high]] };
+    let text = "predicted = measured";
+    Some(Series::new(text, style, mark).legend(text))
+}
+
+/// The line of no error, from a place to another.
+pub(super) fn no_error(from: f64, to: f64) -> Series {
+    let style = Style::line(Tone::Muted).dash(Dash::Dashed);
+    Series::new("no error", style, Mark::Line { points: vec![[from, 0.0], [to, 0.0]] })
 }
 
 /// A curve as (x, loss), thin enough to draw beside others; values that are no number are left
