@@ -1,6 +1,7 @@
 //! A real client over a real loopback socket against a coordinator on SQLite in a scratch folder.
 
 mod monitoring;
+mod noise;
 mod postgres;
 mod support;
 mod tls;

@@ -17,6 +17,7 @@ mod network;
 mod postgres;
 mod resume;
 mod services;
+mod slow_link;
 mod store;
 mod tasks;
 mod terms;

@@ -36,6 +36,9 @@ const READERS_MAX: u32 = 4;
 /// A page is 4 KiB: the WAL goes back to its start every 4 MiB, unless a reader holds it open.
 const AUTOCHECKPOINT_PAGES: &str = "1000";
 
+/// What is left of a WAL that a slow reader made grow: some sixteen times its usual length.
+const WAL_BYTES_KEPT: &str = "67108864";
+
 /// A store in one SQLite file.
 #[derive(Clone, Debug)]
 pub struct Sqlite {
@@ -224,7 +227,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-fn writer_options(path: &Path) -> SqliteConnectOptions {
+pub(crate) fn writer_options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -233,6 +236,7 @@ fn writer_options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("wal_autocheckpoint", AUTOCHECKPOINT_PAGES)
+        .pragma("journal_size_limit", WAL_BYTES_KEPT)
 }
 
 async fn reader_pool(path: &Path) -> Result<SqlitePool, sqlx::Error> {

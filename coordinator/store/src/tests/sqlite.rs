@@ -1,9 +1,10 @@
 //! What only a store in one SQLite file must do.
 
-use sqlx::Row as _;
+use sqlx::{ConnectOptions as _, Row as _};
 use sweep_spec::{attempt::AttemptKey, metric::Metric::TrainLoss};
 
 use super::*;
+use crate::sqlite::writer_options;
 
 #[tokio::test]
 async fn a_reader_is_beside_the_one_writer() {
@@ -67,6 +68,59 @@ async fn a_transaction_that_sqlite_ended_by_itself_does_not_block_the_next() {
     // The connection that took its place keeps what it acknowledges.
     let row = sqlx::query("PRAGMA synchronous").fetch_one(&sqlite.writer).await.unwrap();
     assert_eq!(row.try_get::<i64, _>(0).unwrap(), 2);
+}
+
+/// A person with a shell on the file, for example, who leaves a result open over lunch.
+#[tokio::test]
+async fn a_slow_reader_holds_up_no_writer_and_its_wal_goes_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sweep.db");
+    let sqlite = Sqlite::open(&path).await.unwrap();
+    let kept = 1 << 20;
+    sqlx::query("PRAGMA journal_size_limit = 1048576").execute(&sqlite.writer).await.unwrap();
+    let store = Store::Database(Database::Sqlite(sqlite.clone()));
+    store.join_worker("w", "box", 1, &[], 1).await.unwrap();
+    store.submit(&sweep('a', &[100])).await.unwrap();
+    let id = run(100).config.id();
+    store.grant(&[grant(&id, 1)]).await.unwrap();
+    let key = AttemptKey { run: id.clone(), number: 1 };
+    let write = async |seqs: std::ops::RangeInclusive<u64>| {
+        for seq in seqs {
+            let points: Vec<_> = (0..1000).map(|at| (TrainLoss, seq * 1000 + at, 1.0)).collect();
+            store.ingest(&[batch(&key, seq, 0, &points)]).await.unwrap();
+        }
+    };
+    let wal_bytes = || std::fs::metadata(folder.path().join("sweep.db-wal")).unwrap().len();
+
+    let mut slow = sqlite.reader.begin().await.unwrap();
+    let count = "SELECT count(*) FROM point";
+    let before: i64 = sqlx::query(count).fetch_one(&mut *slow).await.unwrap().get(0);
+    write(1..=200).await;
+    assert!(wal_bytes() > 2 * kept, "the reader holds nothing: {} bytes", wal_bytes());
+    let after: i64 = sqlx::query(count).fetch_one(&mut *slow).await.unwrap().get(0);
+    assert_eq!((before, after), (0, 0), "it sees one moment");
+    assert_eq!(store.curve(&id, TrainLoss, -1, u32::MAX).await.unwrap().len(), 200_000);
+
+    slow.rollback().await.unwrap();
+    write(201..=202).await;
+    assert!(wal_bytes() <= kept, "the WAL stays: {} bytes", wal_bytes());
+}
+
+/// The file is held by another program that writes: for a while, and for longer than is waited.
+#[tokio::test]
+async fn a_file_that_is_busy_is_away_for_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sweep.db");
+    let wait = std::time::Duration::from_millis(100);
+    let sqlite = Sqlite::open_with(&path, |options| options.busy_timeout(wait)).await.unwrap();
+    let mut other = writer_options(&path).connect().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let store = Store::Database(Database::Sqlite(sqlite));
+    let error = store.submit(&sweep('a', &[1])).await.unwrap_err();
+    assert!(matches!(error, StoreError::Away { .. }), "{error}");
+    assert!(store.sweeps().await.unwrap().is_empty(), "it can be read meanwhile");
+    sqlx::query("COMMIT").execute(&mut other).await.unwrap();
+    assert_eq!(store.submit(&sweep('a', &[1])).await.unwrap().runs_new, 1);
 }
 
 #[tokio::test]
