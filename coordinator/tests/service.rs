@@ -60,6 +60,11 @@ async fn a_sweep_goes_from_submission_to_results_and_survives_a_restart() {
     let curves = support::curves(&mut control, "first", "train/loss", None).await;
     assert_eq!(curves.len(), 3);
     assert!(curves.iter().all(|curve| curve.steps == [1, 2] && curve.values[1].is_nan()));
+    // Its worker handed no checkpoint in.
+    let request = v1::GetCheckpointRequest { run: rows[0].run_id.clone() };
+    let refused = control.get_checkpoint(request).await.unwrap_err();
+    assert_eq!(Fault::of(&refused), Some(Fault::NotFound));
+    assert!(refused.message().contains("hint:"), "{}", refused.message());
     let few = support::curves(&mut control, "first", "train/loss", Some(1)).await;
     assert_eq!((few[0].buckets.len(), few[0].buckets[0].not_finite), (1, 1));
     served.stop().await;

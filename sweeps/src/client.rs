@@ -1,6 +1,6 @@
 //! The way to a coordinator: where its access file is, and what its refusals mean for a script.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sweep_proto::{
     access::{ACCESS_FILE, ACCESS_VARIABLE, Access, state_folder},
@@ -28,23 +28,44 @@ impl AccessArgs {
     /// # Errors
     /// A [`Failure`] with exit code 3.
     pub(crate) async fn connect(&self) -> Result<Control, Failure> {
+        Ok(self.open().await?.control())
+    }
+
+    /// Opens a connection that either service can be called over.
+    ///
+    /// # Errors
+    /// A [`Failure`] with exit code 3.
+    pub(crate) async fn open(&self) -> Result<Connection, Failure> {
+        open(&Access::read(&self.path()).or_exit(Exit::Unreachable)?).await
+    }
+
+    /// The access file: that of the option, of the environment, or of the state folder.
+    pub(crate) fn path(&self) -> PathBuf {
         let named = std::env::var_os(ACCESS_VARIABLE).filter(|path| !path.is_empty());
         let path = self.access.clone().or_else(|| named.map(PathBuf::from));
-        let path = path.unwrap_or_else(|| state_folder().join(ACCESS_FILE));
-        let access = Access::read(&path).or_exit(Exit::Unreachable)?;
-        connect(&access).await
+        path.unwrap_or_else(|| state_folder().join(ACCESS_FILE))
+    }
+
+    /// The file of the option alone.
+    pub(crate) fn given(&self) -> Option<&Path> {
+        self.access.as_deref()
     }
 }
 
 /// Opens a connection and makes one call, so that a wrong token or version shows here.
+async fn open(access: &Access) -> Result<Connection, Failure> {
+    let connection = Connection::open(access).await.or_exit(Exit::Unreachable)?;
+    connection.control().get_info(v1::GetInfoRequest {}).await.map_err(refused)?;
+    Ok(connection)
+}
+
+/// Opens a connection to a coordinator of this process.
 ///
 /// # Errors
 /// A [`Failure`] with exit code 3.
+#[cfg(any(test, feature = "local"))]
 pub(crate) async fn connect(access: &Access) -> Result<Control, Failure> {
-    let connection = Connection::open(access).await.or_exit(Exit::Unreachable)?;
-    let mut control = connection.control();
-    control.get_info(v1::GetInfoRequest {}).await.map_err(refused)?;
-    Ok(control)
+    Ok(open(access).await?.control())
 }
 
 /// A refused call with its exit code.

@@ -1,22 +1,18 @@
 //! Text of the same draws from a model of every size, for the report. Each is written by `sweep
 //! sample` in a process of its own: whatever a device does there, the report is still made.
 
-use std::{path::Path, process::Command};
+use std::{ffi::OsString, process::Command};
 
 use serde::{Deserialize, Serialize};
-use sweep_spec::{
-    attempt::RunState,
-    data::{DataSource, Tokenizer},
-    units::si,
-};
+use sweep_spec::{attempt::RunState, data::DataSource, units::si};
 
 use crate::results::{RunResult, SweepResults};
 
 /// Sizes shown: a reader compares a handful.
 const SIZES: usize = 6;
 
-/// Bytes of a text: three lines of a page.
-const TOKENS: u32 = 240;
+/// Bytes of a text, about: three lines of a page.
+const TEXT_BYTES: f64 = 240.0;
 
 /// Below 1, so that a small model's rare slips do not derail a text at once.
 const TEMPERATURE: f64 = 0.8;
@@ -40,15 +36,16 @@ struct Reply {
 /// How the texts were drawn, for the page.
 pub(crate) fn how() -> String {
     format!(
-        "{TOKENS} bytes from the beginning of a document at temperature {TEMPERATURE}, seed 0: the \
+        "About {TEXT_BYTES} bytes from the beginning of a document at temperature {TEMPERATURE}, seed 0: the \
          same draws for every model, so that only the model differs."
     )
 }
 
-/// Texts of the largest runs by size; for each that could not be written, the reason.
+/// Texts of the largest runs by size; for each that could not be written, the reason. `place` are
+/// options of `sweep sample` that say where checkpoints are.
 pub(crate) fn collect(
     results: &SweepResults,
-    checkpoints: Option<&Path>,
+    place: &[OsString],
 ) -> (Vec<SampleText>, Vec<String>) {
     let (mut texts, mut failed) = (Vec::new(), Vec::new());
     // A light client has no trainer to write with.
@@ -56,7 +53,7 @@ pub(crate) fn collect(
         return (texts, failed);
     }
     for run in chosen(results) {
-        match write(run, checkpoints) {
+        match write(run, place) {
             Ok(text) => texts.push(text),
             Err(reason) => failed.push(format!("no sample of run {}: {reason}", run.label())),
         }
@@ -64,7 +61,7 @@ pub(crate) fn collect(
     (texts, failed)
 }
 
-/// The finished run with most data of each size, where tokens are bytes of text.
+/// The finished run with most data of each size, where tokens are text.
 fn chosen(results: &SweepResults) -> Vec<&RunResult> {
     let mut chosen: Vec<&RunResult> = Vec::new();
     for run in results.runs.iter().filter(|run| run.state == RunState::Finished && is_text(run)) {
@@ -84,17 +81,27 @@ fn chosen(results: &SweepResults) -> Vec<&RunResult> {
 }
 
 fn is_text(run: &RunResult) -> bool {
-    matches!(&run.run.source, DataSource::Text { tokenizer: Tokenizer::Bytes, .. })
+    matches!(&run.run.source, DataSource::Text { .. })
 }
 
-fn write(run: &RunResult, checkpoints: Option<&Path>) -> Result<SampleText, String> {
+/// Tokens that make about [`TEXT_BYTES`].
+fn tokens(bytes_per_token: Option<f64>) -> u32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "at least one, at most the bytes"
+    )]
+    let tokens = (TEXT_BYTES / bytes_per_token.unwrap_or(1.0)).ceil().clamp(1.0, TEXT_BYTES) as u32;
+    tokens
+}
+
+fn write(run: &RunResult, place: &[OsString]) -> Result<SampleText, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(program);
     command.args(["--json", "sample", &run.id, "--seed", "0"]);
-    command.args(["--tokens", &TOKENS.to_string(), "--temperature", &TEMPERATURE.to_string()]);
-    if let Some(folder) = checkpoints {
-        command.arg("--checkpoints").arg(folder);
-    }
+    let tokens = tokens(run.run.manifest.bytes_per_token).to_string();
+    command.args(["--tokens", &tokens, "--temperature", &TEMPERATURE.to_string()]);
+    command.args(place);
     let output = command.output().map_err(|error| error.to_string())?;
     if !output.status.success() {
         let reason = String::from_utf8_lossy(&output.stderr);
@@ -110,4 +117,14 @@ fn write(run: &RunResult, checkpoints: Option<&Path>) -> Result<SampleText, Stri
     );
     let text = reply.texts.into_iter().next().ok_or("it wrote nothing")?;
     Ok(SampleText { run: run.label(), size, text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_of_one_length_under_every_tokenizer() {
+        assert_eq!([None, Some(1.0), Some(4.0), Some(1e9)].map(tokens), [240, 240, 60, 1]);
+    }
 }

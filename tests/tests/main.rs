@@ -16,6 +16,7 @@ mod lifetime;
 mod network;
 mod postgres;
 mod resume;
+mod samples;
 mod services;
 mod slow_link;
 mod store;

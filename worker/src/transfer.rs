@@ -188,7 +188,8 @@ pub(crate) async fn fetch(shared: &Shared, mut work: Work) -> Infallible {
     }
 }
 
-async fn get_patiently(work: &mut Work, wanted: &Wanted) -> Result<(), String> {
+/// Fetches one checkpoint; tries again while the coordinator is away for a moment.
+pub(crate) async fn get_patiently(work: &mut Work, wanted: &Wanted) -> Result<(), String> {
     let mut fetches = 0;
     loop {
         fetches += 1;

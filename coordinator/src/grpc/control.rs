@@ -346,6 +346,32 @@ impl v1::control_server::Control for ControlService {
         Ok(Response::new(v1::ExplainRunReply { state: v1::RunState::from(state).into(), lines }))
     }
 
+    async fn get_checkpoint(
+        &self,
+        request: Request<v1::GetCheckpointRequest>,
+    ) -> Result<Response<v1::GetCheckpointReply>, Status> {
+        let store = &self.shared.store;
+        let run = store.find_run(&request.into_inner().run).await.map_err(store_status)?;
+        // Where no place for them is set, none can be given out.
+        let kept = match &self.shared.artifacts {
+            Some(_) => store.newest_kept(&run).await.map_err(store_status)?,
+            None => None,
+        };
+        let Some(kept) = kept else {
+            let message = format!(
+                "the coordinator keeps no checkpoint of run {run}; hint: `sweep explain {}` says \
+                 how far it is, and a coordinator started with `--artifacts none` keeps none",
+                run.short()
+            );
+            return Err(Fault::NotFound.status(message));
+        };
+        Ok(Response::new(v1::GetCheckpointReply {
+            run_id: run.to_string(),
+            step: kept.step,
+            hash: kept.hash,
+        }))
+    }
+
     async fn drain_worker(
         &self,
         request: Request<v1::DrainWorkerRequest>,

@@ -183,6 +183,16 @@ impl Database {
             .map_err(|error| self.failed(error))
     }
 
+    pub(crate) async fn newest_kept(
+        &self,
+        run: &RunId,
+    ) -> Result<Option<CheckpointRecord>, StoreError> {
+        match self.kept_steps(run).await?.last() {
+            Some(&step) => self.kept_checkpoint(run, step).await,
+            None => Ok(None),
+        }
+    }
+
     /// Steps of a run whose checkpoints the coordinator keeps, in order.
     pub(crate) async fn kept_steps(&self, run: &RunId) -> Result<Vec<u64>, StoreError> {
         let rows = query(

@@ -236,6 +236,8 @@ delegate! {
     fn keep_in(place: &str, forget: bool) -> Option<String>;
     /// The checkpoint of a run at a step, where the coordinator keeps it.
     fn kept_checkpoint(run: &RunId, step: u64) -> Option<CheckpointRecord>;
+    /// The newest checkpoint of a run that the coordinator keeps.
+    fn newest_kept(run: &RunId) -> Option<CheckpointRecord>;
     /// Metrics that a run has points of.
     fn metrics_of(run: &RunId) -> Vec<Metric>;
     /// Points of a curve beyond a step (-1 for all), along the canonical lineage, in step order.

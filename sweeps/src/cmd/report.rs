@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
     let folder = if is_page { None } else { Some(OutFolder::create(out)?) };
     let (input, fit) = law::plot_input(&results);
     let fit_refused = fit.as_ref().err().map(ToString::to_string);
-    let (texts, failed) = texts::collect(&results, args.stored.checkpoints().as_deref());
+    let (texts, failed) = texts::collect(&results, &args.stored.sampling());
     for reason in failed {
         console.say(reason)?;
     }

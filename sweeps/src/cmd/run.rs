@@ -305,7 +305,8 @@ impl Job<'_> {
             }
         }
         let (input, fit) = law::plot_input(&results);
-        let (texts, failed) = texts::collect(&results, Some(&checkpoints));
+        let (texts, failed) =
+            texts::collect(&results, &["--checkpoints".into(), checkpoints.into()]);
         for reason in failed {
             console.say(reason)?;
         }

@@ -1,23 +1,21 @@
 //! `sweep sample`: text from a trained run, or more exactly from its newest checkpoint on this
-//! machine.
+//! machine or with a coordinator.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+mod place;
+mod tokens;
 
-use sweep_proto::access::state_folder;
-use sweep_spec::{run::RunConfig, shape::Shape};
-use worker::sample::{CONFIG_FILE, DeviceId, Draw, SampleRequest, Samples, TrainError, sample};
+use std::path::PathBuf;
+
+use sweep_data::Codec;
+use sweep_spec::run::RunConfig;
+use worker::sample::{DeviceId, Draw, SampleRequest, Samples, TrainError, sample};
 
 use crate::{
+    client::AccessArgs,
     console::{Console, Format},
     exit::{Exit, Failure, OrExit as _},
-    local::worker::LocalWorker,
+    machine,
 };
-
-/// The vocabulary of bytes: what a prompt is written in.
-const BYTES: u32 = 256;
 
 /// Most texts at once: their keys and values are kept side by side.
 const COUNT_MAX: i64 = 1024;
@@ -52,22 +50,30 @@ pub(crate) struct Args {
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Folder with one folder of checkpoints per run [default: those of the workers of this folder,
-    /// .sweep/worker/checkpoints and sweep-out/*/state/worker/checkpoints]
-    #[arg(long, value_name = "DIR")]
+    /// .sweep/worker/checkpoints and sweep-out/*/state/worker/checkpoints, then what the coordinator
+    /// keeps]
+    #[arg(long, value_name = "DIR", conflicts_with = "access")]
     checkpoints: Option<PathBuf>,
+    /// The tokenizer.json of the run, where this machine does not have its data
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArgs,
 }
 
 /// Writes the texts.
 pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
     check(args)?;
-    let folder = find(args)?;
-    let config = config(&folder)?;
-    let prompt = prompt(args, &config)?;
+    let found = place::find(&args.run, args.checkpoints.as_deref(), &args.access, console)?;
+    let cache = machine::cache_folder();
+    let codec = tokens::codec(&found, args.tokenizer.as_deref(), &cache)?;
+    let prompt = codec.encode(&args.prompt).or_exit(Exit::Usage)?;
+    let read: Vec<i32> = prompt.iter().map(|token| token.cast_signed()).collect();
     let request = SampleRequest {
-        config: &config,
-        checkpoints: &folder,
+        config: &found.config,
+        checkpoints: &found.folder,
         device: &DeviceId(args.device.clone()),
-        prompt: &prompt,
+        prompt: &read,
         tokens: args.tokens as usize,
         count: args.count as usize,
         draw: Draw {
@@ -90,7 +96,8 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
     for line in &samples.passed_over {
         console.say(format_args!("passed over {line}"))?;
     }
-    print(args, &config, &samples, console)?;
+    let texts = texts(&codec, &prompt, &samples)?;
+    print(args, &found.config, &samples, &texts, console)?;
     Ok(Exit::Done)
 }
 
@@ -112,113 +119,19 @@ fn check(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The folder of the run's checkpoints.
-fn find(args: &Args) -> Result<PathBuf, Failure> {
-    let folders = args.checkpoints.clone().map_or_else(worker_folders, |folder| vec![folder]);
-    let mut found: Vec<PathBuf> = Vec::new();
-    for folder in &folders {
-        let entries = match fs::read_dir(folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => {
-                let message = format!("cannot read `{}`: {error}", folder.display());
-                return Err(Failure::message(Exit::Usage, message));
-            }
-        };
-        let named = |path: &PathBuf| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            !args.run.is_empty() && name.starts_with(&args.run)
-        };
-        found.extend(entries.flatten().map(|entry| entry.path()).filter(named));
-    }
-    found.sort();
-    // One run may have been trained in two output folders: either copy is the run.
-    found.dedup_by(|a, b| a.file_name() == b.file_name());
-    match found.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => {
-            let places: Vec<String> =
-                folders.iter().map(|folder| folder.display().to_string()).collect();
-            Err(Failure::message(
-                Exit::NoMatch,
-                format!(
-                    "no run `{}` has checkpoints in {}; hint: `sweep status` lists the runs, \
-                     --checkpoints DIR says where a worker keeps theirs",
-                    args.run,
-                    if places.is_empty() { "this folder".to_owned() } else { places.join(", ") }
-                ),
-            ))
-        }
-        several => Err(Failure::message(
-            Exit::Usage,
-            format!(
-                "`{}` begins the ids of {} runs; hint: give more of the id",
-                args.run,
-                several.len()
-            ),
-        )),
-    }
-}
-
-/// Where workers that were started in this folder keep checkpoints.
-fn worker_folders() -> Vec<PathBuf> {
-    let mut folders = vec![LocalWorker::checkpoints(&state_folder())];
-    let outputs = fs::read_dir("sweep-out").into_iter().flatten().flatten();
-    folders.extend(outputs.map(|entry| LocalWorker::checkpoints(&entry.path().join("state"))));
-    folders.retain(|folder| folder.is_dir());
-    folders
-}
-
-fn config(folder: &Path) -> Result<RunConfig, Failure> {
-    let path = folder.join(CONFIG_FILE);
-    let text = fs::read(&path)
-        .map_err(|error| {
-            let hint = "hint: the run has not begun to train here";
-            anyhow::anyhow!("cannot read `{}`: {error}; {hint}", path.display())
-        })
-        .or_exit(Exit::NoMatch)?;
-    serde_json::from_slice(&text)
-        .map_err(|error| {
-            let hint = "hint: was it written by another version?";
-            anyhow::anyhow!("`{}` is no configuration of a run: {error}; {hint}", path.display())
-        })
-        .or_exit(Exit::Failed)
-}
-
-/// The prompt as tokens.
-fn prompt(args: &Args, config: &RunConfig) -> Result<Vec<i32>, Failure> {
-    let Shape::Lm(shape) = &config.shape else {
-        return Err(Failure::new(Exit::Usage, TrainError::Wordless));
-    };
-    if shape.vocabulary != BYTES {
-        let message = format!(
-            "the run has a vocabulary of {}, and text is read and written as bytes only; hint: \
-             train with the tokenizer \"bytes\"",
-            shape.vocabulary
-        );
-        return Err(Failure::message(Exit::Usage, message));
-    }
-    // The byte between documents: what a document begins after.
-    if args.prompt.is_empty() {
-        return Ok(vec![0]);
-    }
-    Ok(args.prompt.bytes().map(i32::from).collect())
-}
-
-/// Bytes as text; those that are no UTF-8 are shown as such, and the end of a document ends it.
-fn text(tokens: &[u32]) -> String {
-    let bytes: Vec<u8> =
-        tokens.iter().map_while(|&token| u8::try_from(token).ok().filter(|&b| b != 0)).collect();
-    String::from_utf8_lossy(&bytes).into_owned()
+/// What was written, as text.
+fn texts(codec: &Codec, prompt: &[u32], samples: &Samples) -> Result<Vec<String>, Failure> {
+    let text = |tokens: &Vec<u32>| codec.decode(prompt, tokens).or_exit(Exit::Failed);
+    samples.texts.iter().map(text).collect()
 }
 
 fn print(
     args: &Args,
     config: &RunConfig,
     samples: &Samples,
+    texts: &[String],
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
-    let texts: Vec<String> = samples.texts.iter().map(|tokens| text(tokens)).collect();
     if console.format == Format::Json {
         return Ok(console.json(&serde_json::json!({
             "schema": "sweep.sample/1",
@@ -236,7 +149,7 @@ fn print(
             "texts": texts,
         }))?);
     }
-    for (number, text) in (1..).zip(&texts) {
+    for (number, text) in (1..).zip(texts) {
         if texts.len() > 1 && console.format == Format::Table {
             writeln!(console.out, "--- {number} of {}", texts.len())?;
         }
@@ -253,41 +166,15 @@ fn print(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cmd::called::parsed;
 
-    fn args(run: &str, checkpoints: &Path) -> Args {
-        Args {
-            run: run.to_owned(),
-            prompt: String::new(),
-            tokens: 1,
-            count: 1,
-            temperature: 1.0,
-            top_k: None,
-            top_p: 1.0,
-            seed: 0,
-            device: "cpu".to_owned(),
-            checkpoints: Some(checkpoints.to_owned()),
-        }
-    }
-
-    #[test]
-    fn a_run_is_found_by_the_beginning_of_its_id() {
-        let folder = tempfile::tempdir().expect("a folder");
-        for id in ["abc1", "abd2"] {
-            fs::create_dir(folder.path().join(id)).expect("writes");
-        }
-        let find = |run: &str| find(&args(run, folder.path()));
-        assert_eq!(find("abc").expect("one"), folder.path().join("abc1"));
-        assert_eq!(find("ab").expect_err("two").exit(), Exit::Usage);
-        assert_eq!(find("x").expect_err("none").exit(), Exit::NoMatch);
-        assert_eq!(find("").expect_err("none").exit(), Exit::NoMatch);
-        let failure = config(&folder.path().join("abc1")).expect_err("no configuration");
-        assert_eq!(failure.exit(), Exit::NoMatch);
+    fn args(words: &[&str]) -> Args {
+        parsed(&[&["sample", "abc1"], words].concat()).expect("parses")
     }
 
     #[test]
     fn draws_out_of_range_are_refused() {
-        let at =
-            |temperature, top_p| check(&Args { temperature, top_p, ..args("a", Path::new("")) });
+        let at = |temperature, top_p| check(&Args { temperature, top_p, ..args(&[]) });
         assert!(at(0.0, 1.0).is_ok());
         for (temperature, top_p) in [(-1.0, 1.0), (f64::NAN, 1.0), (1.0, 0.0), (1.0, 1.5)] {
             let failure = at(temperature, top_p).expect_err("refused");
@@ -296,8 +183,19 @@ mod tests {
     }
 
     #[test]
-    fn a_text_ends_with_its_document() {
-        assert_eq!(text(&[104, 105, 0, 120]), "hi");
-        assert_eq!(text(&[0xff, 97]), "\u{fffd}a");
+    fn a_run_is_looked_for_in_one_place() {
+        let both = ["sample", "abc1", "--checkpoints", "a", "--access", "b"];
+        assert!(parsed::<Args>(&both).is_err());
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut console =
+            Console { out: &mut out, err: &mut err, format: Format::Table, terminal: false };
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = folder.path().display().to_string();
+        let failure = run(&args(&["--checkpoints", &place]), &mut console).expect_err("none");
+        assert_eq!(failure.exit(), Exit::NoMatch);
+        assert!(failure.to_string().contains("hint:"), "{failure}");
+        let missing = folder.path().join("access.json").display().to_string();
+        let failure = run(&args(&["--access", &missing]), &mut console).expect_err("none");
+        assert_eq!(failure.exit(), Exit::Unreachable);
     }
 }

@@ -1,6 +1,6 @@
 //! Where a sweep that was trained is read from: a coordinator, or the file of a store.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use sweep_spec::metric::Metric;
 
@@ -44,6 +44,15 @@ impl StoredArgs {
             let sweep = select_sweep(&mut control, name).await?;
             results::fetch(&mut control, &sweep, curves).await
         })
+    }
+
+    /// Options of `sweep sample` that find the checkpoints of these runs.
+    pub(crate) fn sampling(&self) -> Vec<OsString> {
+        match (self.checkpoints(), self.access.given()) {
+            (Some(folder), _) => vec!["--checkpoints".into(), folder.into()],
+            (None, Some(access)) => vec!["--access".into(), access.into()],
+            (None, None) => Vec::new(),
+        }
     }
 
     /// Where the worker beside the store left its checkpoints: `sweep run` puts both into one folder.

@@ -1,6 +1,7 @@
 //! The two calls of this crate, and the cache behind them.
 //!
-//! `CACHE/data/ID/` holds `train.tokens`, `validation.tokens` and `manifest.json`. A folder is made
+//! `CACHE/data/ID/` holds `train.tokens`, `validation.tokens` and `manifest.json`, and the tokenizer
+//! where tokens are no bytes. A folder is made
 //! under another name and renamed, so it is whole or absent; two processes that make the same one
 //! make the same bytes, and the later one drops its own. A damaged folder is made again.
 
@@ -152,7 +153,8 @@ fn check(expected: &DataId, found: &DataId) -> Result<(), DataError> {
     }
 }
 
-fn folder(cache: &Path, id: &DataId) -> PathBuf {
+/// The folder of a data set in the cache.
+pub(crate) fn folder(cache: &Path, id: &DataId) -> PathBuf {
     cache.join("data").join(id.as_str())
 }
 

@@ -5,7 +5,7 @@
 //! fast, and a trainer never trains on other data than its run names.
 //!
 //! Layout: `globs` finds files, `documents` reads them, `index` remembers what was read, `select`
-//! chooses and splits, `tokenizer` makes tokens, `shard` keeps them; `text`, `bin`, `synthetic`, `images` and
+//! chooses and splits, `tokenizer` makes tokens, `codec` makes them text again, `shard` keeps them; `text`, `bin`, `synthetic`, `images` and
 //! `glyphs` are the sources and `dataset` joins them; `task` draws and reads the
 //! items of evaluation tasks.
 //!
@@ -24,6 +24,7 @@
 //! than there are (the planner's: it compares with [`sweep_spec::data::DataManifest`]).
 
 mod bin;
+mod codec;
 mod dataset;
 mod documents;
 mod error;
@@ -38,6 +39,7 @@ pub mod task;
 mod text;
 mod tokenizer;
 
+pub use codec::{Codec, Writing};
 pub use dataset::{Dataset, open, resolve};
 pub use error::DataError;
 pub use glyphs::GlyphDensity;

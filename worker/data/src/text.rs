@@ -14,6 +14,7 @@ use sweep_spec::{
 };
 
 use crate::{
+    codec,
     dataset::{self, Part},
     documents::{self, Limits},
     error::DataError,
@@ -45,6 +46,7 @@ pub(crate) fn resolve(source: &TextSource<'_>, cache: &Path) -> Result<DataManif
     let encoder = Encoder::new(source.tokenizer, cache, &selection.train, &mut gathered)?;
     let id = identity(&selection, &encoder);
     if let Some(manifest) = dataset::cached(cache, &id) {
+        codec::keep(&dataset::folder(cache, &id), &encoder)?;
         return Ok(manifest);
     }
     let spool = Spool::gather(cache, &paths, &selection)?;
@@ -98,6 +100,7 @@ fn build(
         }
         shard.finish()
     };
+    codec::keep(folder, encoder)?;
     let train_tokens = write(Part::Train, &selection.train)?;
     let validation_tokens = write(Part::Validation, &selection.validation)?;
     // A separator counts as one byte, so that a byte is a byte per token and not a little less.

@@ -41,6 +41,7 @@ const BPE_VOCABULARY_MIN: u32 = 257;
 const PIECE_BYTES: usize = 64 << 10;
 
 /// Turns documents into tokens.
+#[derive(Debug)]
 pub(crate) enum Encoder {
     /// A byte is a token.
     Bytes,
@@ -49,12 +50,18 @@ pub(crate) enum Encoder {
 }
 
 /// A tokenizer with what is known of it.
+#[derive(Debug)]
 pub(crate) struct Model {
     name: String,
     tokenizer: Tokenizer,
     vocabulary: u32,
     separator: Vec<u32>,
-    identity: blake3::Hash,
+    /// Whether the separator stands for the end of a document and for nothing else.
+    ends: bool,
+    /// Trained by us.
+    own: bool,
+    /// Its `tokenizer.json`, whose hash enters the data id.
+    file: Vec<u8>,
 }
 
 impl Encoder {
@@ -70,13 +77,13 @@ impl Encoder {
             Choice::Bpe(vocabulary) => {
                 let name = format!("bpe = {vocabulary}");
                 let text = trained(&name, *vocabulary, cache, train, spool)?;
-                Ok(Self::Model(Box::new(Model::parse(name, &text, true)?)))
+                Ok(Self::Model(Box::new(Model::parse(name, text, true)?)))
             }
             Choice::File(path) => {
                 let path = PathBuf::from(globs::expand(path, &|name| std::env::var(name).ok())?);
                 let text = fs::read(&path).map_err(DataError::io("read the tokenizer", &path))?;
                 let name = format!("`{}`", path.display());
-                Ok(Self::Model(Box::new(Model::parse(name, &text, false)?)))
+                Ok(Self::Model(Box::new(Model::parse(name, text, false)?)))
             }
         }
     }
@@ -94,7 +101,7 @@ impl Encoder {
         match self {
             Self::Bytes => "bytes/0".to_owned(),
             Self::Model(model) => {
-                format!("{}/{:?}", model.identity.to_hex(), model.separator)
+                format!("{}/{:?}", blake3::hash(&model.file).to_hex(), model.separator)
             }
         }
     }
@@ -104,6 +111,17 @@ impl Encoder {
         match self {
             Self::Bytes => &[0],
             Self::Model(model) => &model.separator,
+        }
+    }
+
+    /// The token that ends a document and occurs nowhere else, where there is one.
+    pub(crate) fn end_token(&self) -> Option<u32> {
+        match self {
+            Self::Bytes => Some(0),
+            Self::Model(model) => match model.separator[..] {
+                [token] if model.ends => Some(token),
+                _ => None,
+            },
         }
     }
 }
@@ -123,13 +141,35 @@ impl Model {
         Ok(())
     }
 
+    /// The tokens of a text, as those of a document without its end.
+    pub(crate) fn tokens(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        let encoding = self.tokenizer.encode_fast(text, false);
+        Ok(encoding.map_err(|error| self.error(&error))?.get_ids().to_vec())
+    }
+
+    /// The text of tokens.
+    pub(crate) fn text(&self, tokens: &[u32]) -> Result<String, DataError> {
+        self.tokenizer.decode(tokens, false).map_err(|error| self.error(&error))
+    }
+
+    /// Whether it was trained on the documents themselves.
+    pub(crate) fn is_own(&self) -> bool {
+        self.own
+    }
+
+    /// Its `tokenizer.json`.
+    pub(crate) fn file(&self) -> &[u8] {
+        &self.file
+    }
+
     fn error(&self, reason: &impl ToString) -> DataError {
         unusable(&self.name, reason.to_string())
     }
 
-    fn parse(name: String, text: &[u8], own: bool) -> Result<Self, DataError> {
+    /// Reads a `tokenizer.json`; `own` says that it was trained by us.
+    pub(crate) fn parse(name: String, file: Vec<u8>, own: bool) -> Result<Self, DataError> {
         let mut tokenizer =
-            Tokenizer::from_bytes(text).map_err(|error| unusable(&name, error.to_string()))?;
+            Tokenizer::from_bytes(&file).map_err(|error| unusable(&name, error.to_string()))?;
         // A file made for inference may cut or pad; training text is neither.
         tokenizer.with_truncation(None).map_err(|error| unusable(&name, error.to_string()))?;
         tokenizer.with_padding(None);
@@ -151,8 +191,8 @@ impl Model {
             Some(id) => vec![id],
             None => encode("\n\n")?,
         };
-        let identity = blake3::hash(text);
-        Ok(Self { name, tokenizer, vocabulary, separator, identity })
+        let ends = own || end.is_some();
+        Ok(Self { name, tokenizer, vocabulary, separator, ends, own, file })
     }
 }
 

@@ -63,6 +63,17 @@ impl Memory {
         Ok(kept.map(|at| CheckpointRecord { step, hash: at.hash.clone(), kept: true }))
     }
 
+    pub(crate) async fn newest_kept(
+        &self,
+        run: &RunId,
+    ) -> Result<Option<CheckpointRecord>, StoreError> {
+        let newest = self.content().run(run).and_then(|run| kept_steps(run).last().copied());
+        match newest {
+            Some(step) => self.kept_checkpoint(run, step).await,
+            None => Ok(None),
+        }
+    }
+
     pub(crate) async fn sweeps(&self) -> Result<Vec<SweepRecord>, StoreError> {
         let content = self.content();
         let latest_first = content.sweeps.iter().rev();

@@ -127,6 +127,7 @@ pub(super) async fn a_kept_checkpoint_is_offered_to_any_worker(place: Place) {
     relay.begin(1, "w").await;
     relay.train(1, 0, 4).await;
     assert_eq!(keep(1, 3).await, None, "there is no checkpoint at step 3");
+    assert_eq!(relay.store.newest_kept(&relay.run).await.unwrap(), None);
     let kept = keep(1, 4).await.unwrap();
     assert_eq!((kept.kept.len(), kept.dropped.len()), (1, 0));
     relay.lose(1).await;
@@ -151,6 +152,8 @@ pub(super) async fn a_kept_checkpoint_is_offered_to_any_worker(place: Place) {
     relay.train(5, 6, 8).await;
     let kept = keep(5, 8).await.unwrap();
     assert_eq!((kept.kept.len(), kept.dropped.len()), (2, 1));
+    let newest = relay.store.newest_kept(&relay.run).await.unwrap().unwrap();
+    assert_eq!((newest.step, newest.hash.as_str(), newest.kept), (8, "h", true));
     relay.lose(5).await;
     assert_eq!(relay.begin(6, "w").await, Some(8));
 }

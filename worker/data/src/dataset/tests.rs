@@ -3,6 +3,7 @@ use std::fs;
 use sweep_spec::data::{Synthetic, Tokenizer};
 
 use super::*;
+use crate::{Codec, Writing};
 
 struct Corpus {
     folder: tempfile::TempDir,
@@ -151,6 +152,63 @@ fn byte_pair_encoding_gives_the_text_back_and_is_the_same_each_time() {
     let other = resolve(&file, &corpus.cache()).unwrap();
     assert_eq!(other.vocabulary, 400);
     assert_ne!(other.id, manifest.id);
+}
+
+fn codec(cache: &Path, id: &DataId) -> Codec {
+    match Codec::of(cache, id).unwrap() {
+        Writing::Text(codec) => codec,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_tokenizer_of_a_data_set_reads_what_was_written_with_it() {
+    let corpus = Corpus::with_documents(60);
+    let cache = corpus.cache();
+    let source = corpus.source(Tokenizer::Bpe(400));
+    let id = resolve(&source, &cache).unwrap().id;
+    let codec = codec(&cache, &id);
+    assert_eq!(codec.vocabulary(), 400);
+    let (prompt, rest) = ("the number 12 of", " document 3. äöü");
+    let (before, after) = (codec.encode(prompt).unwrap(), codec.encode(rest).unwrap());
+    assert!(before.len() < prompt.len(), "pairs were merged");
+    let end = codec.encode("").unwrap();
+    assert_eq!(end.len(), 1);
+    let written = [&after[..], &end, &before].concat();
+    assert_eq!(codec.decode(&before, &written).unwrap(), rest, "the end of a document ends it");
+    assert_eq!(codec.decode(&end, &after).unwrap(), rest);
+    assert!(codec.decode(&before, &after[..after.len() - 1]).unwrap().ends_with('\u{fffd}'));
+
+    // A cache of before, where only the shards were kept, learns it when the source is read again.
+    let kept = cache.join("data").join(id.as_str()).join("bpe.json");
+    fs::remove_file(&kept).unwrap();
+    assert!(matches!(Codec::of(&cache, &id).unwrap(), Writing::Unknown));
+    resolve(&source, &cache).unwrap();
+    assert!(kept.is_file());
+
+    // A tokenizer that the recipe names is kept as it is.
+    let file = corpus.source(Tokenizer::File(kept.display().to_string()));
+    let named = self::codec(&cache, &resolve(&file, &cache).unwrap().id);
+    let line = named.encode("a\n\nb").unwrap();
+    assert_eq!(named.decode(&[], &line).unwrap(), "a\n\nb", "an empty line ends nothing");
+}
+
+#[test]
+fn bytes_are_text_and_drawn_tokens_are_not() {
+    let corpus = Corpus::with_documents(30);
+    let cache = corpus.cache();
+    let bytes = resolve(&corpus.source(Tokenizer::Bytes), &cache).unwrap().id;
+    assert_eq!(codec(&cache, &bytes).vocabulary(), 256);
+    let source = DataSource::Synthetic(Synthetic {
+        vocabulary: 256,
+        entropy: 2.0,
+        contexts: 20,
+        tokens: 5_000,
+        seed: 3,
+    });
+    let id = resolve(&source, &cache).unwrap().id;
+    open(&source, &cache, &id).unwrap();
+    assert!(matches!(Codec::of(&cache, &id).unwrap(), Writing::Wordless));
 }
 
 #[test]
