@@ -135,6 +135,8 @@ fn a_plan_is_json_for_scripts_and_changes_nothing() {
         fs::read_dir(sandbox.path(".")).unwrap().map(|e| e.unwrap().path()).collect();
     let plan = sandbox.sweep_json(&["plan", "recipe.toml"]).unwrap();
     assert_eq!(plan["runs"].as_array().unwrap().len(), 9);
+    assert_eq!(plan["schema"], "sweep.plan/2");
+    assert!(plan["storage"]["checkpoint_bytes"].as_u64().unwrap() > 0, "{plan}");
     let table = sandbox.sweep(&["plan", "recipe.toml"]).unwrap();
     assert!(table.contains("total"), "{table}");
     let ids = sandbox.sweep(&["plan", "recipe.toml", "--quiet"]).unwrap();
@@ -164,6 +166,24 @@ fn recipes_of_the_repository_are_valid() {
         recipes += 1;
     }
     assert!(recipes > 0, "no recipe in sweeps/recipes");
+}
+
+#[test]
+fn a_calibrated_plan_is_made_of_steps_that_were_trained() {
+    let sandbox = Sandbox::new().unwrap();
+    sandbox.write("recipe.toml", SMALL).unwrap();
+    let basis = |arguments: &[&str]| {
+        let plan = sandbox.sweep_json(&[&["plan", "recipe.toml"], arguments].concat()).unwrap();
+        plan["devices"][0]["basis"].clone()
+    };
+    assert_ne!(basis(&[]), "measured");
+    assert_eq!(basis(&["--calibrate"]), "measured");
+    assert_eq!(basis(&[]), "measured", "it is kept for the next plan");
+    let output = sandbox.run("sweep", &["plan", "recipe.toml", "--device", "Voodoo 2"]).unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("speed unknown") && table.contains("hint:"), "{table}");
+    let both = ["plan", "recipe.toml", "--calibrate", "--device", "Voodoo 2"];
+    assert_eq!(sandbox.run("sweep", &both).unwrap().status.code(), Some(2));
 }
 
 /// So everyone who builds this program has the same corpus.

@@ -19,7 +19,8 @@ use crate::{cores, launch, trainer::chain};
 /// Arguments of the bench.
 #[derive(Clone, Debug, Args)]
 pub struct BenchArgs {
-    /// Shape: d, layers, heads, seq, batch, and if wanted vocab (256) and mlp (relu2 or swiglu)
+    /// Shape: d, layers, heads, seq, batch, and if wanted vocab (256), shift (0 or 1) and mlp (relu2
+    /// or swiglu)
     #[arg(long, default_value = "d=128,layers=4,heads=4,seq=128,batch=16")]
     shape: BenchShape,
     /// Device by its id, as `worker devices` lists it
@@ -48,8 +49,8 @@ impl FromStr for BenchShape {
 
     fn from_str(text: &str) -> Result<Self, String> {
         const HINT: &str = "hint: write it as d=128,layers=4,heads=4,seq=128,batch=16";
-        let mut values: [Option<u32>; 6] = [None; 6];
-        const KEYS: [&str; 6] = ["d", "layers", "heads", "seq", "batch", "vocab"];
+        let mut values: [Option<u32>; 7] = [None; 7];
+        const KEYS: [&str; 7] = ["d", "layers", "heads", "seq", "batch", "vocab", "shift"];
         let mut mlp = Mlp::default();
         for part in text.split(',') {
             let (key, value) =
@@ -58,7 +59,7 @@ impl FromStr for BenchShape {
                 mlp = match value {
                     "relu2" => Mlp::Relu2,
                     "swiglu" => Mlp::SwiGlu,
-                    _ => return Err(format!("mlp `{value}` is neither relu2 nor swiglu")),
+                    _ => return Err(format!("mlp `{value}` is neither relu2 nor swiglu; {HINT}")),
                 };
                 continue;
             }
@@ -82,7 +83,11 @@ impl FromStr for BenchShape {
             heads: need(2)?,
             sequence: need(3)?,
             mlp,
-            token_shift: false,
+            token_shift: match values[6].unwrap_or(0) {
+                0 => false,
+                1 => true,
+                other => return Err(format!("shift `{other}` is neither 0 nor 1; {HINT}")),
+            },
         };
         shape.check().map_err(|error| error.to_string())?;
         let batch = need(4)?;
@@ -109,13 +114,14 @@ impl BenchArgs {
         let shape = &self.shape.shape;
         let mlp = if shape.mlp == Mlp::SwiGlu { "swiglu" } else { "relu2" };
         let text = format!(
-            "d={},layers={},heads={},seq={},batch={},vocab={},mlp={mlp}",
+            "d={},layers={},heads={},seq={},batch={},vocab={},shift={},mlp={mlp}",
             shape.width,
             shape.layers,
             shape.heads,
             shape.sequence,
             self.shape.batch,
-            shape.vocabulary
+            shape.vocabulary,
+            u8::from(shape.token_shift)
         );
         let program: PathBuf = std::env::current_exe()?;
         let mut command = Command::new(program);
@@ -192,8 +198,9 @@ mod tests {
         assert_eq!(found.batch, 16);
         assert_eq!(found.shape.parameters().total, 853_120);
         let found: BenchShape =
-            "d=96,layers=3,heads=6,seq=64,batch=1,mlp=swiglu,vocab=512".parse().unwrap();
+            "d=96,layers=3,heads=6,seq=64,batch=1,mlp=swiglu,vocab=512,shift=1".parse().unwrap();
         assert_eq!((found.shape.mlp, found.shape.vocabulary), (Mlp::SwiGlu, 512));
+        assert!(found.shape.token_shift);
     }
 
     #[test]
@@ -206,6 +213,7 @@ mod tests {
             ("d=1,d=2", "twice"),
             ("d=30,layers=4,heads=4,seq=128,batch=16", "heads"),
             ("d=128,layers=4,heads=4,seq=128,batch=0", "batch is 0"),
+            ("d=128,layers=4,heads=4,seq=128,batch=1,shift=2", "shift `2`"),
         ] {
             let error = text.parse::<BenchShape>().unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

@@ -3,12 +3,17 @@
 
 use std::path::PathBuf;
 
+#[cfg(feature = "local")]
+use sweep_spec::cost::CostModel;
 use sweep_spec::plan::DeviceKind;
 
+#[cfg(feature = "local")]
+use crate::local::calibrate::calibrate;
 use crate::{
     console::{Console, Format},
     exit::{Exit, Failure},
-    machine, output,
+    machine,
+    output::{self, plan::Rows},
     recipe_file::Prepared,
     speed,
 };
@@ -28,6 +33,13 @@ pub(crate) struct Args {
     /// Train every run with this seed instead of the recipe's; repeats
     #[arg(long = "seed", value_name = "SEED")]
     seeds: Vec<u64>,
+    /// List every run, also where the grid is one of budgets
+    #[arg(long)]
+    runs: bool,
+    /// First train a few steps of each shape on this machine's processor, and keep their speed
+    #[cfg(feature = "local")]
+    #[arg(long, conflicts_with = "devices")]
+    calibrate: bool,
 }
 
 fn device_kind(text: &str) -> Result<DeviceKind, String> {
@@ -51,9 +63,15 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
     } else {
         args.devices.clone()
     };
-    let plan = prepared.plan(&speed::load(), &kinds)?;
+    #[cfg(feature = "local")]
+    let cost =
+        if args.calibrate { calibrated(&prepared, &kinds[0], console)? } else { speed::load() };
+    #[cfg(not(feature = "local"))]
+    let cost = speed::load();
+    let plan = prepared.plan(&cost, &kinds)?;
+    let rows = if args.runs { Rows::Every } else { Rows::Folded };
     match console.format {
-        Format::Table => output::plan::print(&plan, console.out)?,
+        Format::Table => output::plan::print(&plan, rows, console.out)?,
         Format::Json => console.json(&plan)?,
         Format::Quiet => {
             for run in &plan.runs {
@@ -62,6 +80,23 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
         }
     }
     Ok(Exit::Done)
+}
+
+/// What was measured before and what is measured now.
+#[cfg(feature = "local")]
+fn calibrated(
+    prepared: &Prepared,
+    kind: &DeviceKind,
+    console: &mut Console<'_>,
+) -> Result<CostModel, Failure> {
+    let mut cost = speed::load();
+    let configs = prepared.grid.runs.iter().map(|entry| &entry.run.config);
+    calibrate(configs, kind, &mut cost, console)?;
+    speed::save(&cost).map_err(|error| {
+        let hint = "hint: SWEEP_CACHE names another cache folder";
+        Failure::message(Exit::Failed, format!("cannot keep the speeds: {error}; {hint}"))
+    })?;
+    Ok(cost)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::{
     limit::Limit,
     local::{coordinator::LocalCoordinator, worker::LocalWorker},
     machine,
-    output::{self, fit_table},
+    output::{self, fit_table, plan::Rows},
     outputs::{OutFolder, json},
     page::Telling,
     progress::{Progress, Weights},
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
     let kind = machine::processor(args.slots);
     let plan = prepared.plan(&speed::load(), std::slice::from_ref(&kind))?;
     if console.format != Format::Quiet {
-        output::plan::print(&plan, console.err)?;
+        output::plan::print(&plan, Rows::Folded, console.err)?;
     }
     args.limit.hold(&plan)?;
     let default = PathBuf::from("sweep-out").join(&prepared.recipe.name);

@@ -16,7 +16,7 @@ use crate::{
     console::{Console, Format},
     exit::{Exit, Failure, OrExit as _},
     limit::Limit,
-    output,
+    output::{self, plan::Rows},
     recipe_file::Prepared,
     submission,
 };
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
         let mut control = args.access.connect().await?;
         let plan = plan(&mut control, &prepared).await?;
         if console.format == Format::Table {
-            output::plan::print(&plan, console.err)?;
+            output::plan::print(&plan, Rows::Folded, console.err)?;
         }
         args.limit.hold(&plan)?;
         if !args.yes && !confirmed(console)? {

@@ -1,6 +1,7 @@
 //! A coordinator and a worker of our own, for `sweep run`: the coordinator inside this process on a
 //! loopback port, the worker as a child process that is this same executable.
 
+pub(crate) mod calibrate;
 pub(crate) mod coordinator;
 pub(crate) mod samples;
 pub(crate) mod store;

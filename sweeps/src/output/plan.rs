@@ -1,18 +1,29 @@
 //! A plan as a table.
 
+mod budgets;
+
 use std::io::{self, Write};
 
 use sweep_spec::{
     cost::Basis,
     data::DataManifest,
-    plan::{DevicePlan, Plan, PlannedRun},
+    plan::{DevicePlan, Plan, PlannedRun, Storage},
     units::si,
 };
 
 use super::table::{bytes, duration, lines, ratio, table};
 
+/// Which lines a plan has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// One for each budget, where the grid is one of budgets; else one for each run.
+    Folded,
+    /// One for each run.
+    Every,
+}
+
 /// Prints the grid, its totals and its warnings.
-pub(crate) fn print(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn print(plan: &Plan, rows: Rows, out: &mut dyn Write) -> io::Result<()> {
     let fit = plan.totals.runs - plan.totals.checks - plan.totals.trunks;
     let trunks = match plan.totals.trunks {
         0 => String::new(),
@@ -29,7 +40,8 @@ pub(crate) fn print(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
         count(plan.data.validation_tokens),
     )?;
     writeln!(out)?;
-    writeln!(out, "{}", run_table(plan))?;
+    let folded = if rows == Rows::Folded { budgets::folded(plan) } else { None };
+    writeln!(out, "{}", folded.unwrap_or_else(|| run_table(plan)))?;
     writeln!(out)?;
     writeln!(
         out,
@@ -44,8 +56,9 @@ pub(crate) fn print(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{}", trunk_line(plan))?;
     }
     for device in &plan.devices {
-        writeln!(out, "{}", device_line(device))?;
+        writeln!(out, "{}", device_line(plan, device))?;
     }
+    writeln!(out, "{}", disk_line(plan))?;
     for warning in &plan.warnings {
         writeln!(out, "warning: {warning}")?;
     }
@@ -130,10 +143,20 @@ fn trunk_line(plan: &Plan) -> String {
     )
 }
 
-fn device_line(device: &DevicePlan) -> String {
+fn device_line(plan: &Plan, device: &DevicePlan) -> String {
     let (name, slots) = (&device.kind.name, device.kind.slots);
+    let memory = match (device.runs_in_memory, device.kind.memory_bytes) {
+        (Some(runs), Some(slot)) => format!(
+            "; memory suffices for {runs} of {} runs ({} a slot)",
+            plan.totals.runs,
+            bytes(slot)
+        ),
+        _ => String::new(),
+    };
     let (Some(all), Some(wall)) = (device.device_seconds, device.wall_seconds) else {
-        return format!("on {name}: speed unknown; hint: `worker bench` measures it");
+        let hint = "hint: `sweep plan --calibrate` measures this machine, and runs that were \
+                    trained measure every other";
+        return format!("on {name}: speed unknown{memory}; {hint}");
     };
     let basis = match device.basis {
         Some(Basis::Measured) => "measured",
@@ -141,10 +164,21 @@ fn device_line(device: &DevicePlan) -> String {
         _ => "by a table, within a factor of three",
     };
     format!(
-        "on {name}: {} of training, {} on {slots} slot{} ({basis})",
+        "on {name}: {} of training, {} on {slots} slot{} ({basis}){memory}",
         duration(all),
         duration(wall),
         if slots == 1 { "" } else { "s" }
+    )
+}
+
+/// What stays on disks.
+fn disk_line(plan: &Plan) -> String {
+    let Storage { checkpoint_bytes, points, point_bytes } = plan.storage;
+    format!(
+        "disk   checkpoints at most {}, about {} points ({})",
+        bytes(checkpoint_bytes),
+        count(points),
+        bytes(point_bytes)
     )
 }
 

@@ -28,6 +28,15 @@ const VOCABULARY_ROWS: u64 = 3;
 
 const F32: u64 = 4;
 
+/// Share of the memory of a slot that a run may be estimated at.
+const SHARE: f64 = 0.9;
+
+/// Whether the memory of a slot suffices for a run of this estimate.
+#[expect(clippy::cast_precision_loss, reason = "byte counts are below 2^53")]
+pub(super) fn suffices(estimate: u64, available: u64) -> bool {
+    estimate as f64 <= SHARE * available as f64
+}
+
 /// Widths that a diffusion model keeps per patch and layer beside those of a language model: shift,
 /// scale and gate on either half.
 const MODULATED_WIDTHS: u64 = 6;

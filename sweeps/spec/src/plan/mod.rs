@@ -2,6 +2,7 @@
 //! data, measured speeds and the kinds of device at hand. It changes nothing.
 
 mod memory;
+mod storage;
 mod wall;
 mod warning;
 
@@ -12,6 +13,7 @@ use serde::Serialize;
 use self::wall::wall_seconds;
 pub use self::{
     memory::{MAX_TENSOR_BYTES, largest_tensor_bytes, training_memory_bytes},
+    storage::Storage,
     warning::Warning,
 };
 use crate::{
@@ -25,7 +27,7 @@ use crate::{
 };
 
 /// Version of the plan's JSON.
-pub const PLAN_SCHEMA: &str = "sweep.plan/1";
+pub const PLAN_SCHEMA: &str = "sweep.plan/2";
 
 /// A kind of device that a plan is made for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -94,6 +96,8 @@ pub struct DevicePlan {
     pub wall_seconds: Option<f64>,
     /// The weakest origin among the predictions.
     pub basis: Option<Basis>,
+    /// Runs that the memory of a slot suffices for, where it is known.
+    pub runs_in_memory: Option<usize>,
 }
 
 /// Sums over the runs. Of a branch only its own steps count, so that a trunk counts once: these
@@ -135,6 +139,8 @@ pub struct Plan {
     pub merged: usize,
     /// Sums.
     pub totals: Totals,
+    /// What it leaves on disks.
+    pub storage: Storage,
     /// Cost by kind of device.
     pub devices: Vec<DevicePlan>,
     /// What the author should know before spending.
@@ -168,6 +174,7 @@ impl Plan {
             runs,
             merged: grid.merged,
             totals,
+            storage: Storage::of(recipe, grid, manifest),
             devices,
             warnings,
         })
@@ -245,6 +252,9 @@ fn device_plan(kind: &DeviceKind, place: usize, runs: &[PlannedRun]) -> DevicePl
         device_seconds: seconds.as_ref().map(|seconds| seconds.iter().sum()),
         wall_seconds: seconds.map(|seconds| wall_seconds(runs, &seconds, kind.slots)),
         basis: runs.iter().filter_map(|run| run.seconds[place]).map(|p| p.basis).max(),
+        runs_in_memory: kind.memory_bytes.map(|bytes| {
+            runs.iter().filter(|run| memory::suffices(run.memory_bytes, bytes)).count()
+        }),
         kind: kind.clone(),
     }
 }

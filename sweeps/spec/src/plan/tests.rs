@@ -93,6 +93,30 @@ fn short_runs_are_named() {
 }
 
 #[test]
+fn short_runs_of_a_budget_are_named_with_it() {
+    let start = RECIPE.find("[grid]").expect("has a grid");
+    let budgets =
+        "[isoflop]\nbudgets = [\"5e9\", \"1e12\"]\nsizes = [\"13k\", \"41k\", \"131k\"]\n";
+    let plan = plan(&format!("{}{budgets}", &RECIPE[..start]), 100_000_000, &[]);
+    assert!(codes(&plan).contains(&"few-steps"), "{:?}", plan.warnings);
+    let message = &plan.warnings[0].message;
+    assert!(message.contains("3 of 6 runs (3 at 5e9) see fewer"), "{message}");
+    assert!(message.ends_with("raise the smallest budget, or drop its largest sizes"), "{message}");
+}
+
+#[test]
+fn what_stays_on_disks_is_counted() {
+    let start = RECIPE.find("[grid]").expect("has a grid");
+    let one = "[evaluation]\ntimes = 5\n[[runs]]\nsize = \"41k\"\ntokens = \"250k\"\n";
+    let plan = plan(&format!("{}{one}", &RECIPE[..start]), 10_000_000, &[]);
+    let Storage { checkpoint_bytes, points, point_bytes } = plan.storage;
+    // Two checkpoints of 41,120 parameters, each three times in f32.
+    assert_eq!(checkpoint_bytes, 2 * 3 * 4 * 41_120);
+    // 244 steps, a report of seven metrics at each; five evaluations in nats and in bits.
+    assert_eq!((points, point_bytes), (244 * 7 + 5 * 2, 24 * points));
+}
+
+#[test]
 fn a_diagonal_design_is_collinear() {
     let runs = ["13k", "41k", "131k", "380k", "860k", "2M"]
         .iter()
@@ -117,6 +141,8 @@ fn two_sizes_are_too_few() {
 fn a_run_beyond_the_memory_of_a_slot_is_named() {
     let plan = plan(RECIPE, 10_000_000, &[cpu(64 << 20)]);
     assert!(codes(&plan).contains(&"memory"), "{:?}", plan.warnings);
+    let suffices = plan.devices[0].runs_in_memory.expect("known");
+    assert!(suffices < plan.totals.runs, "{suffices}");
 }
 
 #[test]
@@ -136,6 +162,7 @@ fn an_unknown_device_has_no_seconds() {
     let plan = plan(RECIPE, 10_000_000, &[kind]);
     assert_eq!(plan.devices[0].device_seconds, None);
     assert_eq!(plan.devices[0].wall_seconds, None);
+    assert_eq!(plan.devices[0].runs_in_memory, None);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{DeviceKind, PlannedRun, tally};
+use super::{DeviceKind, PlannedRun, memory::suffices, tally};
 use crate::{data::DataManifest, recipe::Recipe, run::RunRole, units::si};
 
 /// Fewest optimiser steps of a run whose loss says something about its size: below, warm-up and
@@ -20,9 +20,6 @@ const MANY_EPOCHS: f64 = 4.0;
 
 /// Constants of the separable law.
 const LAW_CONSTANTS: usize = 5;
-
-/// Share of the memory of a slot that a run may be estimated at.
-const MEMORY_SHARE: f64 = 0.9;
 
 /// A warning: a stable code for programs, a sentence with its cure for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -70,9 +67,20 @@ pub(super) fn warnings(
 fn few_steps(runs: &[PlannedRun]) -> Option<String> {
     let short: Vec<&PlannedRun> = runs.iter().filter(|run| run.steps < FEW_STEPS).collect();
     let fewest = short.iter().map(|run| run.steps).min()?;
+    // Positive numbers sort as their bits do.
+    let budgets = tally(short.iter().filter_map(|run| run.budget).map(f64::to_bits));
+    let at: Vec<String> = budgets
+        .iter()
+        .map(|(bits, count)| format!("{count} at {:e}", f64::from_bits(*bits)))
+        .collect();
+    let (at, cure) = if at.is_empty() {
+        (String::new(), "raise the smallest token count")
+    } else {
+        (format!(" ({})", at.join(", ")), "raise the smallest budget, or drop its largest sizes")
+    };
     Some(format!(
-        "{} of {} runs see fewer than {FEW_STEPS} optimiser steps, the shortest {fewest}; hint: \
-         lower `training.batch`, or raise the smallest token count",
+        "{} of {} runs{at} see fewer than {FEW_STEPS} optimiser steps, the shortest {fewest}; \
+         hint: lower `training.batch`, or {cure}",
         short.len(),
         runs.len()
     ))
@@ -162,11 +170,9 @@ fn merged_runs(merged: usize) -> Option<String> {
     })
 }
 
-#[expect(clippy::cast_precision_loss, reason = "byte counts are below 2^53")]
 fn memory(runs: &[PlannedRun], kind: &DeviceKind) -> Option<String> {
     let available = kind.memory_bytes?;
-    let too_large =
-        runs.iter().filter(|run| run.memory_bytes as f64 > MEMORY_SHARE * available as f64).count();
+    let too_large = runs.iter().filter(|run| !suffices(run.memory_bytes, available)).count();
     let largest = runs.iter().map(|run| run.memory_bytes).max()?;
     (too_large > 0).then(|| {
         format!(
