@@ -171,6 +171,17 @@ pub enum StoreError {
         /// Its value.
         value: String,
     },
+    /// Something else than one statement that reads.
+    #[error(
+        "a store is only read: {0}; hint: give one statement that begins with SELECT, WITH or VALUES"
+    )]
+    NotAQuery(String),
+    /// A statement that the database does not understand.
+    #[error(
+        "the statement was refused: {0}; hint: read from v_run and v_point, whose columns `sweep \
+         query` lists"
+    )]
+    Statement(String),
     /// The copy of a store cannot be written.
     #[error(
         "cannot write the copy {}: {source}; hint: name a new file in a folder of yours with room \

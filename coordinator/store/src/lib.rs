@@ -23,6 +23,7 @@ mod policy;
 mod postgres;
 mod record;
 mod run;
+mod select;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod sql;
@@ -45,6 +46,7 @@ pub use record::{
     Outcome, RunRecord, Saved, SavedRun, SavedSweep, Spent, StateCount, StateRow, Submitted,
     SweepRecord, WorkerRecord,
 };
+pub use select::{Cell, Selected, VIEWS};
 pub use sqlite::Sqlite;
 
 /// A store, by what is under it.

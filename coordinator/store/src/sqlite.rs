@@ -28,7 +28,7 @@ pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite
 const SQLITE_NEEDED: (u32, u32, u32) = (3, 51, 3);
 
 /// Wait for a lock of another process, a backup for example.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Readers at a time; each has a page cache of 2 MiB.
 const READERS_MAX: u32 = 4;

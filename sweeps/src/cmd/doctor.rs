@@ -26,19 +26,31 @@ impl StoreArgs {
     /// # Errors
     /// Exit code 4 where there is none, 1 where it cannot be read.
     pub(crate) async fn open(&self) -> Result<Database, Failure> {
-        let file = || format!("sqlite:{}", state_folder().join("sweep.db").display());
-        let address = self.store.clone().unwrap_or_else(file);
-        Database::open_to_read(&address).await.map_err(|error| {
-            let exit = match error {
-                StoreError::Missing { .. } => Exit::NoMatch,
-                StoreError::Address(_)
-                | StoreError::PostgresAddress { .. }
-                | StoreError::Password => Exit::Usage,
-                _ => Exit::Failed,
-            };
-            Failure::new(exit, error)
-        })
+        open(&self.address()).await
     }
+
+    /// Its address: that of the option, else the file in the state folder.
+    pub(crate) fn address(&self) -> String {
+        let file = || format!("sqlite:{}", state_folder().join("sweep.db").display());
+        self.store.clone().unwrap_or_else(file)
+    }
+}
+
+/// Opens the store of an address for reading.
+///
+/// # Errors
+/// Exit code 4 where there is none, 2 for no address, 1 where it cannot be read.
+pub(crate) async fn open(address: &str) -> Result<Database, Failure> {
+    Database::open_to_read(address).await.map_err(|error| {
+        let exit = match error {
+            StoreError::Missing { .. } => Exit::NoMatch,
+            StoreError::Address(_) | StoreError::PostgresAddress { .. } | StoreError::Password => {
+                Exit::Usage
+            }
+            _ => Exit::Failed,
+        };
+        Failure::new(exit, error)
+    })
 }
 
 /// Arguments of `sweep doctor`.

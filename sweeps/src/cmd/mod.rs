@@ -13,6 +13,8 @@ pub(crate) mod fit;
 mod init;
 mod plan;
 mod plot;
+#[cfg(feature = "store")]
+mod query;
 mod report;
 #[cfg(feature = "local")]
 mod run;
@@ -75,6 +77,9 @@ pub(crate) enum Command {
     Report(report::Args),
     /// Write runs or curves as CSV, JSON lines, Parquet or TensorBoard event files
     Export(export::Args),
+    /// Ask a store by a SELECT of your own; it is only read
+    #[cfg(feature = "store")]
+    Query(query::Args),
     /// Check that a store is sound
     #[cfg(feature = "store")]
     Doctor(doctor::Args),
@@ -116,6 +121,8 @@ impl Command {
             Self::Plot(args) => plot::run(&args, console),
             Self::Report(args) => report::run(&args, console),
             Self::Export(args) => export::run(&args, console),
+            #[cfg(feature = "store")]
+            Self::Query(args) => query::run(&args, console),
             #[cfg(feature = "store")]
             Self::Doctor(args) => doctor::run(&args, console),
             Self::Schema => schema::run(console),

@@ -6,6 +6,7 @@ mod lineage;
 mod memory;
 mod postgres;
 mod schema;
+mod select;
 mod sqlite;
 mod trunk;
 
