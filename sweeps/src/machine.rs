@@ -2,7 +2,13 @@
 //!
 //! Devices are listed by the worker's inventory; this serves plans made before a worker exists.
 
-use std::{fs, num::NonZero, path::PathBuf, thread};
+use std::{
+    fs,
+    num::NonZero,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
 
 use sweep_spec::plan::DeviceKind;
 
@@ -25,6 +31,21 @@ fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
         let (name, value) = line.split_once(':')?;
         (name.trim() == key).then(|| value.trim())
     })
+}
+
+/// Bytes that are left to us on the disk of a folder; unknown where the system does not tell.
+///
+/// Rust has no call for it, and `df -P` is the same on every system.
+pub(crate) fn disk_left(folder: &Path) -> Option<u64> {
+    let output = Command::new("df").arg("-Pk").arg(folder).env("LC_ALL", "C").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    available(&text).filter(|_| output.status.success())
+}
+
+/// The fourth number of the last line, in KiB.
+fn available(text: &str) -> Option<u64> {
+    let kib: u64 = text.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 /// The folder of what can be made again: token files and measured speeds. `SWEEP_CACHE`, else the
@@ -51,6 +72,15 @@ mod tests {
         assert_eq!(field(info, "model name"), Some("AMD EPYC"));
         assert_eq!(field(info, "model"), Some("17"));
         assert_eq!(field(info, "cache"), None);
+    }
+
+    #[test]
+    fn the_room_on_a_disk_is_read() {
+        let text = "Filesystem 1024-blocks Used Available Capacity Mounted on\n\
+                    /dev/sda1 1000 400 600 40% /\n";
+        assert_eq!(available(text), Some(600 << 10));
+        assert_eq!(available("nothing"), None);
+        assert_eq!(disk_left(Path::new("/nowhere/at/all")), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod analysis;
 mod cli;
 mod client;
+mod clock;
 mod cmd;
 mod console;
 mod exit;

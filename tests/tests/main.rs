@@ -8,6 +8,7 @@ mod bad_data;
 mod bad_recipe;
 mod chaos;
 mod cli;
+mod doctor;
 mod drivers;
 mod exports;
 mod guards;

@@ -125,6 +125,8 @@ impl v1::control_server::Control for ControlService {
             workers_online: workers_online.into(),
             slots: slots.into(),
             runs: Some(counts(totals.into_iter())),
+            schema: u32::try_from(sweep_store::schema()).ok(),
+            unix_ms: Some(unix_ms()),
         }))
     }
 

@@ -47,7 +47,7 @@ pub use record::{
     SweepRecord, WorkerRecord,
 };
 pub use select::{Cell, Selected, VIEWS};
-pub use sqlite::Sqlite;
+pub use sqlite::{Sqlite, schema};
 
 /// A store, by what is under it.
 #[derive(Clone, Debug)]

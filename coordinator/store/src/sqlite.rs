@@ -101,7 +101,7 @@ impl Sqlite {
                 reason: error.to_string(),
             })?
             .unwrap_or(0);
-        let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+        let known = schema();
         StoreError::unless_readable(&path.display().to_string(), last, known)?;
         Ok(Self { path: path.to_owned(), writer: reader.clone(), reader, lock: None })
     }
@@ -201,6 +201,12 @@ impl Sqlite {
         }
         tx.commit().await
     }
+}
+
+/// Number of the schema that this version keeps a store at, in a file and on a server.
+#[must_use]
+pub fn schema() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 /// Takes the file beside the database that says a coordinator has it.

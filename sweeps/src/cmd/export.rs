@@ -39,7 +39,7 @@ pub(crate) struct Args {
     backup: Option<PathBuf>,
     #[cfg(feature = "store")]
     #[command(flatten)]
-    store: super::doctor::StoreArgs,
+    store: super::doctor::store::StoreArgs,
 }
 
 /// Writes the table, or copies the store.
@@ -118,7 +118,7 @@ fn tensorboard(
 /// Copies a SQLite store as of one moment.
 #[cfg(feature = "store")]
 fn backup(
-    store: &super::doctor::StoreArgs,
+    store: &super::doctor::store::StoreArgs,
     copy: &Path,
     console: &mut Console<'_>,
 ) -> Result<Exit, Failure> {

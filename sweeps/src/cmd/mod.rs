@@ -5,7 +5,6 @@
 mod called;
 mod completions;
 pub(crate) mod curves;
-#[cfg(feature = "store")]
 mod doctor;
 pub(crate) mod emergence;
 pub(crate) mod export;
@@ -80,8 +79,7 @@ pub(crate) enum Command {
     /// Ask a store by a SELECT of your own; it is only read
     #[cfg(feature = "store")]
     Query(query::Args),
-    /// Check that a store is sound
-    #[cfg(feature = "store")]
+    /// Check access, coordinator, workers, devices, disks and the store, each with its cure
     Doctor(doctor::Args),
     /// Print the JSON Schema of a recipe
     Schema,
@@ -123,7 +121,6 @@ impl Command {
             Self::Export(args) => export::run(&args, console),
             #[cfg(feature = "store")]
             Self::Query(args) => query::run(&args, console),
-            #[cfg(feature = "store")]
             Self::Doctor(args) => doctor::run(&args, console),
             Self::Schema => schema::run(console),
             Self::Completions(args) => completions::run(&args, console),

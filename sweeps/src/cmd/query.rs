@@ -6,7 +6,7 @@ use std::{io, path::PathBuf};
 use serde_json::{Value, json};
 use sweep_store::{Cell, Database, Selected, StoreError, VIEWS};
 
-use super::doctor::{self, StoreArgs};
+use super::doctor::store::{self, StoreArgs};
 use crate::{
     client::block_on,
     console::{Console, Format},
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
         None => args.store.address(),
     };
     let selected = block_on(async {
-        let database = doctor::open(&address).await?;
+        let database = store::open(&address).await?;
         match &args.statement {
             Some(statement) => database.select(statement, args.rows).await.map_err(refused),
             None => columns(&database).await,
