@@ -1,14 +1,16 @@
 //! The command line: global options and the way from arguments to an exit code.
 
 use std::{
+    env,
     io::{self, BufWriter, Write as _},
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::{
     cmd::Command,
+    colour::When,
     console::{Console, Format},
     exit::Exit,
 };
@@ -23,6 +25,9 @@ pub(crate) struct Cli {
     /// Print identifiers only, and no messages
     #[arg(long, short, global = true)]
     quiet: bool,
+    /// Colour what is printed
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    color: When,
     #[command(subcommand)]
     program: Program,
 }
@@ -41,7 +46,9 @@ enum Program {
 
 /// Runs the command line of this process.
 pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let colour = When::asked(env::args_os()).unwrap_or_default();
+    let parsed = Cli::command().color(colour.into()).try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are data and go to stdout; a closed pipe is no failure.
@@ -51,7 +58,7 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     match cli.program {
-        Program::Command(command) => run(command, cli.json, cli.quiet),
+        Program::Command(command) => run(command, cli.json, cli.quiet, cli.color),
         // Services have exit codes and a log of their own.
         #[cfg(feature = "local")]
         Program::Coordinator(args) => args.run(),
@@ -60,7 +67,7 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command, json: bool, quiet: bool) -> ExitCode {
+fn run(command: Command, json: bool, quiet: bool, colour: When) -> ExitCode {
     let format = match (json, quiet) {
         (true, _) => Format::Json,
         (_, true) => Format::Quiet,
@@ -69,7 +76,7 @@ fn run(command: Command, json: bool, quiet: bool) -> ExitCode {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut err = io::stderr();
     let mut console =
-        Console { out: &mut out, err: &mut err, format, terminal: Console::can_redraw() };
+        Console { out: &mut out, err: &mut err, format, colour, terminal: Console::can_redraw() };
     let result = command.run(&mut console).and_then(|exit| {
         console.out.flush()?;
         Ok(exit)
@@ -89,8 +96,6 @@ fn run(command: Command, json: bool, quiet: bool) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

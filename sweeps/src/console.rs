@@ -4,6 +4,8 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
+use crate::colour::When;
+
 /// What a reading command prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -24,6 +26,8 @@ pub(crate) struct Console<'a> {
     pub(crate) err: &'a mut dyn Write,
     /// How data is printed.
     pub(crate) format: Format,
+    /// When data is coloured.
+    pub(crate) colour: When,
     /// Whether stderr is a terminal that can redraw lines.
     pub(crate) terminal: bool,
 }

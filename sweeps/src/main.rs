@@ -8,6 +8,7 @@ mod cli;
 mod client;
 mod clock;
 mod cmd;
+mod colour;
 mod console;
 mod exit;
 mod export;

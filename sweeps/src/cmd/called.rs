@@ -3,6 +3,7 @@
 use clap::Parser as _;
 
 use crate::{
+    colour::When,
     console::{Console, Format},
     exit::{Exit, Failure},
 };
@@ -33,7 +34,8 @@ pub(crate) fn call<A: clap::Args>(
 ) -> Said {
     let args = parsed(words).unwrap_or_else(|error| panic!("{error}"));
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut console = Console { out: &mut out, err: &mut err, format, terminal: false };
+    let mut console =
+        Console { out: &mut out, err: &mut err, format, colour: When::Never, terminal: false };
     let (exit, failure) = match run(&args, &mut console) {
         Ok(exit) => (exit, String::new()),
         Err(failure) => (failure.exit(), failure.to_string()),

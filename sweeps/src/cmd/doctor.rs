@@ -192,10 +192,12 @@ fn print(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::colour::When;
 
     fn printed(format: Format, lines: &[Line]) -> (Exit, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut console = Console { out: &mut out, err: &mut err, format, terminal: false };
+        let mut console =
+            Console { out: &mut out, err: &mut err, format, colour: When::Never, terminal: false };
         let exit = print(
             lines,
             #[cfg(feature = "store")]

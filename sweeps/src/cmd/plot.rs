@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    io::{self, IsTerminal as _},
+    io,
     path::PathBuf,
 };
 
@@ -100,7 +100,7 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
         }
         None if console.format == Format::Json => as_json(console.out)?,
         None => {
-            let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            let colour = console.colour.on_stdout();
             let screen = terminal::Screen { columns: args.columns, rows: args.rows, colour };
             console.out.write_all(terminal::render(&figure, screen).as_bytes())?;
         }

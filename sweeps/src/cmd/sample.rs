@@ -167,6 +167,7 @@ fn print(
 mod tests {
     use super::*;
     use crate::cmd::called::parsed;
+    use crate::colour::When;
 
     fn args(words: &[&str]) -> Args {
         parsed(&[&["sample", "abc1"], words].concat()).expect("parses")
@@ -187,8 +188,13 @@ mod tests {
         let both = ["sample", "abc1", "--checkpoints", "a", "--access", "b"];
         assert!(parsed::<Args>(&both).is_err());
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let mut console =
-            Console { out: &mut out, err: &mut err, format: Format::Table, terminal: false };
+        let mut console = Console {
+            out: &mut out,
+            err: &mut err,
+            format: Format::Table,
+            colour: When::Never,
+            terminal: false,
+        };
         let folder = tempfile::tempdir().expect("a folder");
         let place = folder.path().display().to_string();
         let failure = run(&args(&["--checkpoints", &place]), &mut console).expect_err("none");
