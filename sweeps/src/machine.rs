@@ -3,6 +3,7 @@
 //! Devices are listed by the worker's inventory; this serves plans made before a worker exists.
 
 use std::{
+    ffi::OsString,
     fs,
     num::NonZero,
     path::{Path, PathBuf},
@@ -51,15 +52,24 @@ fn available(text: &str) -> Option<u64> {
 /// The folder of what can be made again: token files and measured speeds. `SWEEP_CACHE`, else the
 /// user's cache folder, else a folder of the system's temporary files.
 pub(crate) fn cache_folder() -> PathBuf {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    cache_folder_of(&|name| std::env::var_os(name).filter(|value| !value.is_empty())).0
+}
+
+/// The same by the variables of an environment, with the one that decided.
+pub(crate) fn cache_folder_of(
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> (PathBuf, Option<&'static str>) {
     if let Some(folder) = variable("SWEEP_CACHE") {
-        return folder.into();
+        return (folder.into(), Some("SWEEP_CACHE"));
     }
-    let user = variable("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    user.unwrap_or_else(std::env::temp_dir).join("sweep")
+    let user = variable("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    if let Some(folder) = user {
+        return (folder.join("sweep"), Some("XDG_CACHE_HOME"));
+    }
+    match variable("HOME") {
+        Some(home) => (PathBuf::from(home).join(".cache/sweep"), Some("HOME")),
+        None => (std::env::temp_dir().join("sweep"), None),
+    }
 }
 
 #[cfg(test)]

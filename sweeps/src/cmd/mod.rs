@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod called;
 mod completions;
+mod config;
 pub(crate) mod curves;
 mod doctor;
 pub(crate) mod emergence;
@@ -81,6 +82,8 @@ pub(crate) enum Command {
     Query(query::Args),
     /// Check access, coordinator, workers, devices, disks and the store, each with its cure
     Doctor(doctor::Args),
+    /// Print every setting, and with --show-origin where it comes from
+    Config(config::Args),
     /// Print the JSON Schema of a recipe
     Schema,
     /// Print a completion script for a shell
@@ -122,6 +125,7 @@ impl Command {
             #[cfg(feature = "store")]
             Self::Query(args) => query::run(&args, console),
             Self::Doctor(args) => doctor::run(&args, console),
+            Self::Config(args) => config::run(&args, console),
             Self::Schema => schema::run(console),
             Self::Completions(args) => completions::run(&args, console),
             #[cfg(feature = "local")]
