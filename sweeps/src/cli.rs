@@ -87,7 +87,7 @@ fn run(command: Command, json: bool, quiet: bool, colour: When) -> ExitCode {
             let exit = failure.exit();
             if exit != Exit::Done {
                 // Where stderr is closed too, the exit code is all that is left to say.
-                let _ = writeln!(err, "error: {failure}");
+                let _ = writeln!(err, "error: {}", failure.told());
             }
             exit.into()
         }

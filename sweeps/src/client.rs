@@ -83,7 +83,8 @@ pub(crate) fn refused(status: Status) -> Failure {
     let hint = match exit {
         Exit::NoMatch => "; hint: `sweep status` lists what the coordinator knows",
         Exit::Unreachable => "; hint: is the coordinator running, and is this its access file?",
-        _ => "",
+        Exit::Usage => "; hint: `--help` after the command says what it takes",
+        _ => "; hint: the log of the coordinator says more",
     };
     Failure::message(exit, format!("the coordinator refused: {message}{hint}"))
 }
@@ -128,7 +129,9 @@ mod tests {
             (Fault::Ambiguous, Exit::Usage),
             (Fault::Store, Exit::Failed),
         ] {
-            assert_eq!(refused(fault.status("no")).exit(), exit, "{fault:?}");
+            let failure = refused(fault.status("no"));
+            assert_eq!(failure.exit(), exit, "{fault:?}");
+            assert!(failure.to_string().contains("; hint: "), "{failure}");
         }
         assert_eq!(refused(Status::unavailable("gone")).exit(), Exit::Unreachable);
     }

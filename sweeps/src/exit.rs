@@ -60,6 +60,22 @@ impl Exit {
     }
 }
 
+impl Exit {
+    /// What to do about a failure whose own text names no cure.
+    const fn hint(self) -> Option<&'static str> {
+        match self {
+            Self::Done | Self::Drained => None,
+            Self::Failed => Some("`sweep doctor` looks for the cause"),
+            Self::Usage => Some("`--help` after the command says what it takes"),
+            Self::Unreachable => Some("`sweep doctor` says whether a coordinator answers"),
+            Self::NoMatch => Some("`sweep status` lists what the coordinator knows"),
+            Self::FitRefused => Some("train more sizes and token counts, or choose another --law"),
+            Self::OverBudget => Some("`sweep submit` sets other limits"),
+            Self::Interrupted => Some("the same command goes on from here"),
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())
@@ -92,6 +108,15 @@ impl Failure {
             .filter_map(|cause| cause.downcast_ref::<io::Error>())
             .any(|error| error.kind() == io::ErrorKind::BrokenPipe);
         if broken_pipe { Exit::Done } else { self.exit }
+    }
+
+    /// What is said of it at the end of a command: never without a hint.
+    pub(crate) fn told(&self) -> String {
+        let text = self.to_string();
+        match self.exit().hint() {
+            Some(hint) if !text.contains("hint:") => format!("{text}; hint: {hint}"),
+            _ => text,
+        }
     }
 }
 
@@ -168,6 +193,18 @@ mod tests {
         assert_eq!(closed.exit(), Exit::Done);
         let full = Failure::from(io::Error::from(io::ErrorKind::StorageFull));
         assert_eq!(full.exit(), Exit::Failed);
+    }
+
+    #[test]
+    fn nothing_is_said_without_a_hint() {
+        let failures =
+            [Exit::Failed, Exit::Usage, Exit::Unreachable, Exit::NoMatch, Exit::FitRefused];
+        for exit in failures.into_iter().chain([Exit::OverBudget, Exit::Interrupted]) {
+            let told = Failure::message(exit, "it broke").told();
+            assert!(told.starts_with("it broke; hint: "), "{told}");
+        }
+        let own = Failure::message(Exit::Failed, "it broke; hint: mend it");
+        assert_eq!(own.told(), "it broke; hint: mend it");
     }
 
     #[test]

@@ -237,6 +237,45 @@ fn usage_that_is_wrong_is_exit_code_2() {
 }
 
 #[test]
+fn whatever_is_refused_ends_in_a_hint() {
+    let sandbox = Sandbox::new().unwrap();
+    let no_coordinator: &[&[&str]] = &[
+        &["status"],
+        &["status", "last"],
+        &["watch"],
+        &["explain", "0123abcd"],
+        &["cancel", "last"],
+        &["retry", "last"],
+        &["pause", "last"],
+        &["resume", "last"],
+        &["fit", "last"],
+        &["curves", "last"],
+        &["emergence", "last"],
+        &["plot", "calibration", "last"],
+        &["report", "last"],
+        &["export", "last"],
+    ];
+    for arguments in no_coordinator {
+        assert_refused(&sandbox.run("sweep", arguments).unwrap(), 3, &["error: ", "access.json"]);
+    }
+    let other: &[(&[&str], i32)] = &[
+        (&["plan", "no.toml"], 2),
+        (&["run", "no.toml"], 2),
+        (&["submit", "no.toml"], 2),
+        (&["fit", "--input", "no.csv"], 2),
+        (&["fit", "last", "--db", "no.db"], 2),
+        (&["sample", "0123abcd"], 4),
+        (&["query", "select 1"], 4),
+        (&["query", "select 1", "--store", "no.db"], 2),
+        (&["doctor", "--store", "sqlite:no.db"], 4),
+        (&["export", "--backup", "copy.db"], 4),
+    ];
+    for (arguments, code) in other {
+        assert_refused(&sandbox.run("sweep", arguments).unwrap(), *code, &["error: "]);
+    }
+}
+
+#[test]
 fn every_binary_tells_its_version() {
     let sandbox = Sandbox::new().unwrap();
     for name in ["sweep", "coordinator", "worker"] {

@@ -195,7 +195,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// Anything else the database said.
-    #[error("the store {store} failed: {source}")]
+    #[error("the store {store} failed: {source}; hint: `sweep doctor --store` examines it")]
     Database {
         /// Its address or file.
         store: String,

@@ -75,11 +75,9 @@ impl Line {
 
     /// A failure with the hint that stands in its text.
     fn failed(check: &'static str, failure: &Failure) -> Self {
-        let text = failure.to_string();
-        match text.split_once("; hint: ") {
-            Some((found, hint)) => Self::fail(check, found, hint),
-            None => Self::fail(check, text, "`sweep config --show-origin` shows every setting"),
-        }
+        let text = failure.told();
+        let (found, hint) = text.split_once("; hint: ").unwrap_or((text.as_str(), "see --help"));
+        Self::fail(check, found, hint)
     }
 }
 

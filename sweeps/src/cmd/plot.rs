@@ -1,10 +1,6 @@
 //! `sweep plot`: one figure, drawn in the terminal or into a file.
 
-use std::{
-    ffi::OsStr,
-    io,
-    path::PathBuf,
-};
+use std::{ffi::OsStr, io, path::PathBuf};
 
 use sweep_plot::{
     figures::{CurveAxis, FigureKind},
