@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use sweep_fit::Fit;
@@ -24,6 +23,7 @@ use crate::{
         Basis,
         checklist::{self, Item},
     },
+    clock::{unix_ms, utc_seconds},
     exit::{Exit, Failure, OrExit as _},
     law,
     report::{self, ReportCost, ReportDevice, ReportInput, ReportRun},
@@ -288,43 +288,8 @@ fn data_facts(manifest: &DataManifest, source: &DataSource) -> Vec<(String, Stri
 }
 
 /// The date and time of now in UTC, for display.
-#[expect(clippy::disallowed_methods, reason = "the one place of the command that shows wall time")]
 fn now() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    utc(seconds)
-}
-
-/// Seconds since 1970 as `2026-01-31 13:05 UTC` (Howard Hinnant, "chrono-compatible low-level date
-/// algorithms", `civil_from_days`).
-fn utc(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year}-{month:02}-{day:02} {:02}:{:02} UTC", rest / 3600, rest % 3600 / 60)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_right_around_leap_days() {
-        for (seconds, text) in [
-            (0, "1970-01-01 00:00 UTC"),
-            (951_782_399, "2000-02-28 23:59 UTC"),
-            (951_782_400, "2000-02-29 00:00 UTC"),
-            (951_868_800, "2000-03-01 00:00 UTC"),
-            (1_764_000_000, "2025-11-24 16:00 UTC"),
-        ] {
-            assert_eq!(utc(seconds), text);
-        }
-    }
+    let now = utc_seconds(unix_ms());
+    // Nobody cares in which second a page was made.
+    format!("{} UTC", now.rsplit_once(':').map_or(now.as_str(), |(minutes, _)| minutes))
 }

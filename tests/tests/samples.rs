@@ -3,6 +3,7 @@
 
 use std::{fs, path::PathBuf};
 
+use serde_json::json;
 use sweep_tests::{Sandbox, assert_refused, files_with, wait_until};
 
 use crate::services::{SMALL, coordinator, runs, worker};
@@ -75,6 +76,14 @@ fn a_run_writes_the_same_text_wherever_its_checkpoint_lies() {
         Ok(newest.filter(|text| text["step"] == written["steps"]))
     };
     wait_until("the checkpoint to be kept", || coordinator.log(), kept).unwrap();
+    let told = sandbox.sweep_json(&["logs", &run]).unwrap();
+    let events = told["events"].as_array().unwrap();
+    let (first, last) = (&events[0], events.last().unwrap());
+    assert_eq!((&first["event"], &first["attempt"]), (&json!("granted"), &json!(1)), "{told}");
+    assert!(first["facts"]["device"] == "cpu" && last["facts"]["outcome"] == "finished", "{told}");
+    assert!(events.iter().any(|event| event["facts"]["kept"] == true), "{told}");
+    let lines = sandbox.sweep(&["logs", &run]).unwrap();
+    assert!(lines.contains("attempt 1  granted to") && lines.contains("kept by"), "{lines}");
     worker.signal("TERM").unwrap();
     worker.wait().unwrap();
     fs::remove_dir_all(sandbox.path("worker")).unwrap();

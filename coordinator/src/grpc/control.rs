@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    STREAM_MESSAGES_MAX, Shared, Streamed, progress,
+    STREAM_MESSAGES_MAX, Shared, Streamed, history, progress,
     rows::{CurveSink, RowSink, each_run},
 };
 use crate::{
@@ -372,6 +372,13 @@ impl v1::control_server::Control for ControlService {
             step: kept.step,
             hash: kept.hash,
         }))
+    }
+
+    async fn get_history(
+        &self,
+        request: Request<v1::GetHistoryRequest>,
+    ) -> Result<Response<v1::GetHistoryReply>, Status> {
+        Ok(Response::new(history::get(&self.shared, request.into_inner()).await?))
     }
 
     async fn drain_worker(

@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod control;
+mod history;
 mod progress;
 mod rows;
 mod work;

@@ -15,6 +15,7 @@ mod doctor;
 mod downsample;
 mod end;
 mod error;
+mod history;
 mod lineage;
 mod load;
 mod memory;
@@ -38,6 +39,7 @@ pub use database::Database;
 pub use doctor::Finding;
 pub use downsample::{Bucket, downsample};
 pub use error::StoreError;
+pub use history::{Event, Happened};
 pub use memory::Memory;
 pub use postgres::Postgres;
 pub use record::{
@@ -222,6 +224,8 @@ delegate! {
     fn attempt_statuses(keys: &[AttemptKey]) -> Vec<Option<AttemptStatus>>;
     /// The attempts of a run, first to last.
     fn attempts(run: &RunId) -> Vec<AttemptRecord>;
+    /// What happened to the attempts at a run, in the order of time.
+    fn history(run: &RunId) -> Vec<Event>;
     /// What was spent on each run with an attempt that ended, by id.
     fn spent() -> Vec<Spent>;
     /// Attempts with measured seconds, for the cost model, oldest first.

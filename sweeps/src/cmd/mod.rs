@@ -11,6 +11,7 @@ pub(crate) mod emergence;
 pub(crate) mod export;
 pub(crate) mod fit;
 mod init;
+mod logs;
 mod plan;
 mod plot;
 #[cfg(feature = "store")]
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Watch(watch::Args),
     /// Say why a run stands where it stands
     Explain(runs::ExplainArgs),
+    /// Tell what happened to the attempts at a run, in the order of time
+    Logs(logs::Args),
     /// Give up the unfinished runs of a sweep
     Cancel(runs::CancelArgs),
     /// Queue failed and cancelled runs again
@@ -109,6 +112,7 @@ impl Command {
             Self::Status(args) => status::run(&args, console),
             Self::Watch(args) => watch::run(&args, console),
             Self::Explain(args) => runs::explain(&args, console),
+            Self::Logs(args) => logs::run(&args, console),
             Self::Cancel(args) => runs::cancel(&args, console),
             Self::Retry(args) => runs::retry(&args, console),
             Self::Pause(args) => runs::pause(&args, console),

@@ -1,5 +1,5 @@
 //! `sweep plan`: the runs of a recipe with their size, cost and warnings. It reads the data, since
-//! vocabulary and unique tokens decide shapes and repeats, and starts nothing.
+//! vocabulary and unique tokens decide shapes and repeats, and starts no run.
 
 use std::path::PathBuf;
 

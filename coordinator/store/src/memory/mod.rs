@@ -5,6 +5,7 @@
 //! read through another clone. A commit takes time, so that a crash can fall before it (nothing is
 //! stored) and after it (all is stored and nobody heard of it).
 
+mod history;
 #[cfg(feature = "simulation")]
 mod look;
 mod policy;
@@ -168,6 +169,8 @@ struct CheckpointEntry {
     step: u64,
     attempt: u32,
     hash: String,
+    bytes: Option<u64>,
+    unix_ms: i64,
     worker: usize,
     /// The coordinator keeps its files.
     kept: bool,

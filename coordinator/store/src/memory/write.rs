@@ -379,6 +379,8 @@ impl Content {
                 step: row.step,
                 attempt: number,
                 hash: row.hash.clone(),
+                bytes: row.bytes,
+                unix_ms: row.unix_ms,
                 worker,
                 kept: false,
                 copies: BTreeSet::new(),

@@ -154,6 +154,17 @@ pub(super) async fn a_kept_checkpoint_is_offered_to_any_worker(place: Place) {
     assert_eq!((kept.kept.len(), kept.dropped.len()), (2, 1));
     let newest = relay.store.newest_kept(&relay.run).await.unwrap().unwrap();
     assert_eq!((newest.step, newest.hash.as_str(), newest.kept), (8, "h", true));
+    let history = relay.store.history(&relay.run).await.unwrap();
+    let checkpoints = history.iter().filter_map(|event| match event.what {
+        Happened::Checkpoint { step, kept, .. } => Some((event.attempt, step, kept)),
+        _ => None,
+    });
+    assert_eq!(checkpoints.collect::<Vec<_>>(), [(1, 4, false), (3, 6, true), (5, 8, true)]);
+    assert!(history.is_sorted_by_key(|event| event.unix_ms));
+    let ended = |event: &&Event| matches!(&event.what, Happened::Ended { outcome, .. } if outcome == "lost");
+    assert_eq!(history.iter().filter(ended).count(), 4);
+    let first = |event: &Event| matches!(event.what, Happened::Granted { .. });
+    assert!(first(&history[0]) && history[0].attempt == 1, "{history:?}");
     relay.lose(5).await;
     assert_eq!(relay.begin(6, "w").await, Some(8));
 }
