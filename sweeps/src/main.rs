@@ -26,6 +26,7 @@ mod recipe_file;
 mod report;
 mod results;
 mod scores;
+mod selector;
 mod source;
 mod speed;
 mod submission;

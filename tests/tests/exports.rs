@@ -39,6 +39,13 @@ fn tables_and_events_are_read_back_as_they_were() {
     sandbox.sweep(&["export", "last", "--points", "--output", "points.parquet"]).unwrap();
     assert!(sandbox.path("points.parquet").is_file());
 
+    // A choice of runs, by place and by id.
+    let table = sandbox.sweep(&["export", "last", "--runs", "1-2,last"]).unwrap();
+    assert_eq!(table.lines().count(), 1 + 3, "{table}");
+    let third = sandbox.sweep_json(&["status", "last", "--runs", "3"]).unwrap();
+    let id = third["runs"][0]["run"].as_str().unwrap();
+    assert_eq!(sandbox.sweep(&["status", "last", "-q", "--runs", &id[..8]]).unwrap().trim(), id);
+
     sandbox.sweep(&["export", "last", "--tensorboard", "events"]).unwrap();
     let written: Vec<_> = files_with(&sandbox.path("events"), "sweep").unwrap();
     assert_eq!(written.len(), SMALL_RUNS, "{written:?}");

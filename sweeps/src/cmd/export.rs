@@ -13,6 +13,7 @@ use crate::{
     exit::{Exit, Failure},
     export,
     results::{StoredArgs, SweepResults},
+    selector::Selector,
 };
 
 /// Arguments of `sweep export`.
@@ -21,6 +22,9 @@ pub(crate) struct Args {
     /// A sweep, by name, id or the beginning of its id
     #[arg(default_value = "last")]
     sweep: String,
+    /// Only these runs: all, last, places as `sweep status` numbers them (3, 1-10), ids; joined by commas
+    #[arg(long, value_name = "RUNS")]
+    runs: Option<Selector>,
     /// Export every point of every curve instead of one row per run
     #[arg(long)]
     points: bool,
@@ -34,7 +38,7 @@ pub(crate) struct Args {
     stored: StoredArgs,
     /// Copy the whole SQLite store into a new file instead, also while a coordinator writes it
     #[cfg(feature = "store")]
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["points", "output", "tensorboard"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["points", "output", "tensorboard", "runs"])]
     #[cfg_attr(feature = "local", arg(conflicts_with = "db"))]
     backup: Option<PathBuf>,
     #[cfg(feature = "store")]
@@ -51,7 +55,10 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
     let form = Form::of(args.output.as_deref(), console.format)?;
     let curves = args.points || args.tensorboard.is_some();
     let metrics = if curves { Metric::ALL } else { &[] };
-    let results = args.stored.results(&args.sweep, metrics)?;
+    let mut results = args.stored.results(&args.sweep, metrics)?;
+    if let Some(selector) = &args.runs {
+        selector.narrow(&mut results)?;
+    }
     if let Some(folder) = &args.tensorboard {
         return tensorboard(&results, folder, console);
     }

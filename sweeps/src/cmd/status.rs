@@ -9,6 +9,7 @@ use crate::{
     exit::{Exit, Failure},
     output::table::{duration, lines, table},
     results::{self, RunResult},
+    selector::Selector,
 };
 
 /// Arguments of `sweep status`.
@@ -19,6 +20,9 @@ pub(crate) struct Args {
     /// List the workers instead
     #[arg(long, conflicts_with = "sweep")]
     workers: bool,
+    /// Only these runs of the sweep: all, last, places as 3 or 1-10, ids; joined by commas
+    #[arg(long, value_name = "RUNS", requires = "sweep")]
+    runs: Option<Selector>,
     #[command(flatten)]
     access: AccessArgs,
 }
@@ -32,7 +36,7 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
             None => sweeps(&mut control, console).await,
             Some(name) => {
                 let sweep = select_sweep(&mut control, name).await?;
-                runs(&mut control, &sweep, console).await
+                runs(&mut control, &sweep, args.runs.as_ref(), console).await
             }
         }
     })
@@ -108,26 +112,33 @@ fn summary_json(sweep: &v1::SweepSummary) -> serde_json::Value {
 async fn runs(
     control: &mut Control,
     sweep: &str,
+    chosen: Option<&Selector>,
     console: &mut Console<'_>,
 ) -> Result<Exit, Failure> {
     let results = results::fetch(control, sweep, &[]).await?;
+    let ids: Vec<&str> = results.runs.iter().map(|run| run.id.as_str()).collect();
+    let shown = match chosen {
+        Some(selector) => selector.places(&ids)?,
+        None => (0..ids.len()).collect(),
+    };
+    let runs = || shown.iter().map(|&place| (place, &results.runs[place]));
     match console.format {
         Format::Quiet => {
-            for run in &results.runs {
+            for (_, run) in runs() {
                 writeln!(console.out, "{}", run.id)?;
             }
         }
         Format::Json => {
-            let list: Vec<_> = results.runs.iter().map(crate::export::json::run).collect();
+            let list: Vec<_> = runs().map(|(_, run)| crate::export::json::run(run)).collect();
             console.json(&serde_json::json!({
                 "schema": "sweep.runs/1", "sweep": results.id, "name": results.name, "runs": list,
             }))?;
         }
         Format::Table => {
-            let header = ["run", "role", "N", "D", "state", "loss", "seconds", "device", ""];
-            let mut rows = table(&header, &[0, 1, 4, 7, 8]);
-            for run in &results.runs {
-                rows.add_row(run_cells(run));
+            let header = ["", "run", "role", "N", "D", "state", "loss", "seconds", "device", ""];
+            let mut rows = table(&header, &[1, 2, 5, 8, 9]);
+            for (place, run) in runs() {
+                rows.add_row(run_cells(place, run));
             }
             writeln!(console.out, "sweep {} {}", results.name, results.id)?;
             writeln!(console.out, "{}", lines(&rows))?;
@@ -137,8 +148,9 @@ async fn runs(
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
-fn run_cells(run: &RunResult) -> Vec<String> {
+fn run_cells(place: usize, run: &RunResult) -> Vec<String> {
     vec![
+        (place + 1).to_string(),
         run.label(),
         crate::export::role(run.role).to_owned(),
         si(run.parameters().total as f64),
