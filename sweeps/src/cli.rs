@@ -10,8 +10,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::{
     cmd::Command,
-    colour::When,
-    console::{Console, Format},
+    console::{Console, Format, When},
     exit::Exit,
 };
 

@@ -1,10 +1,12 @@
 //! Where a command writes: data to stdout, progress and messages to stderr.
 
+pub(crate) mod colour;
+
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-use crate::colour::When;
+pub(crate) use self::colour::When;
 
 /// What a reading command prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

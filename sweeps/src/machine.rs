@@ -2,6 +2,8 @@
 //!
 //! Devices are listed by the worker's inventory; this serves plans made before a worker exists.
 
+pub(crate) mod clock;
+
 use std::{
     ffi::OsString,
     fs,

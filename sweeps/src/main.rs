@@ -6,9 +6,7 @@
 mod analysis;
 mod cli;
 mod client;
-mod clock;
 mod cmd;
-mod colour;
 mod console;
 mod exit;
 mod export;
@@ -26,7 +24,6 @@ mod recipe_file;
 mod report;
 mod results;
 mod scores;
-mod selector;
 mod source;
 mod speed;
 mod submission;

@@ -2,6 +2,7 @@
 //! input for figures, rows for an export. Nothing is left out of it: runs that failed or diverged
 //! are there, marked.
 
+pub(crate) mod selector;
 mod stored;
 
 use std::collections::BTreeMap;

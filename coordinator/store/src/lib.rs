@@ -48,7 +48,7 @@ pub use record::{
     Outcome, RunRecord, Saved, SavedRun, SavedSweep, Spent, StateCount, StateRow, Submitted,
     SweepRecord, WorkerRecord,
 };
-pub use select::{Cell, Selected, VIEWS};
+pub use select::{Datum, Selected, VIEWS};
 pub use sqlite::{Sqlite, schema};
 
 /// A store, by what is under it.

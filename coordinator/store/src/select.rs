@@ -26,14 +26,14 @@ pub struct Selected {
     /// Names of the columns.
     pub columns: Vec<String>,
     /// A value for each column.
-    pub rows: Vec<Vec<Cell>>,
+    pub rows: Vec<Vec<Datum>>,
     /// Whether there are rows beyond these.
     pub more: bool,
 }
 
 /// One value.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Cell {
+pub enum Datum {
     /// Absent.
     Null,
     /// True or false; a file has 1 and 0 in its place.
@@ -104,29 +104,29 @@ impl Database {
     }
 }
 
-type Found = Result<(Vec<String>, Vec<Vec<Cell>>), sqlx::Error>;
+type Found = Result<(Vec<String>, Vec<Vec<Datum>>), sqlx::Error>;
 
 async fn from_file(connection: &mut SqliteConnection, statement: String) -> Found {
     let statement = AssertSqlSafe(statement).into_sql_str();
     let prepared = (&mut *connection).prepare(statement).await?;
     let columns = prepared.columns().iter().map(|column| column.name().to_owned()).collect();
     let rows = prepared.query().fetch_all(connection).await?;
-    let cells = |row: &SqliteRow| (0..row.len()).map(|at| file_cell(row, at)).collect();
-    Ok((columns, rows.iter().map(cells).collect::<Result<_, _>>()?))
+    let data = |row: &SqliteRow| (0..row.len()).map(|at| file_datum(row, at)).collect();
+    Ok((columns, rows.iter().map(data).collect::<Result<_, _>>()?))
 }
 
-fn file_cell(row: &SqliteRow, at: usize) -> Result<Cell, sqlx::Error> {
+fn file_datum(row: &SqliteRow, at: usize) -> Result<Datum, sqlx::Error> {
     let value = row.try_get_raw(at)?;
     if value.is_null() {
-        return Ok(Cell::Null);
+        return Ok(Datum::Null);
     }
     // Of a value the type is how it is stored, whatever the column was declared as.
     let stored = value.type_info().name().to_owned();
     let decoded = match stored.as_str() {
-        "INTEGER" => <i64 as Decode<Sqlite>>::decode(value).map(Cell::Int),
-        "REAL" => <f64 as Decode<Sqlite>>::decode(value).map(Cell::Real),
-        "BLOB" => <Vec<u8> as Decode<Sqlite>>::decode(value).map(|b| Cell::Text(digits(&b))),
-        _ => <String as Decode<Sqlite>>::decode(value).map(Cell::Text),
+        "INTEGER" => <i64 as Decode<Sqlite>>::decode(value).map(Datum::Int),
+        "REAL" => <f64 as Decode<Sqlite>>::decode(value).map(Datum::Real),
+        "BLOB" => <Vec<u8> as Decode<Sqlite>>::decode(value).map(|b| Datum::Text(digits(&b))),
+        _ => <String as Decode<Sqlite>>::decode(value).map(Datum::Text),
     };
     decoded.map_err(sqlx::Error::Decode)
 }
@@ -146,29 +146,29 @@ async fn from_server(connection: &mut PgConnection, statement: String) -> Found 
     let columns = prepared.columns().iter().map(|column| column.name().to_owned()).collect();
     // Unprepared, every type comes as text.
     let rows = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(&mut *tx).await?;
-    let cells = |row: &PgRow| (0..row.len()).map(|at| server_cell(row, at)).collect();
-    let rows = rows.iter().map(cells).collect::<Result<_, _>>()?;
+    let data = |row: &PgRow| (0..row.len()).map(|at| server_datum(row, at)).collect();
+    let rows = rows.iter().map(data).collect::<Result<_, _>>()?;
     tx.rollback().await?;
     Ok((columns, rows))
 }
 
-fn server_cell(row: &PgRow, at: usize) -> Result<Cell, sqlx::Error> {
+fn server_datum(row: &PgRow, at: usize) -> Result<Datum, sqlx::Error> {
     let value = row.try_get_raw(at)?;
     if value.is_null() {
-        return Ok(Cell::Null);
+        return Ok(Datum::Null);
     }
     let text = value.as_str().map_err(sqlx::Error::Decode)?;
-    let whole = || text.parse().ok().map(Cell::Int);
-    let real = || text.parse().ok().map(Cell::Real);
-    let cell = match row.column(at).type_info().name() {
-        "BOOL" => Some(Cell::Bool(text == "t")),
+    let whole = || text.parse().ok().map(Datum::Int);
+    let real = || text.parse().ok().map(Datum::Real);
+    let datum = match row.column(at).type_info().name() {
+        "BOOL" => Some(Datum::Bool(text == "t")),
         "INT2" | "INT4" | "INT8" => whole(),
         "FLOAT4" | "FLOAT8" => real(),
         // A sum of whole numbers is one of these.
         "NUMERIC" => whole().or_else(real),
         _ => None,
     };
-    Ok(cell.unwrap_or_else(|| Cell::Text(text.to_owned())))
+    Ok(datum.unwrap_or_else(|| Datum::Text(text.to_owned())))
 }
 
 /// The statement without what may follow it, where it is one and begins as a query does.

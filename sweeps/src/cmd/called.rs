@@ -3,8 +3,7 @@
 use clap::Parser as _;
 
 use crate::{
-    colour::When,
-    console::{Console, Format},
+    console::{Console, Format, When},
     exit::{Exit, Failure},
 };
 

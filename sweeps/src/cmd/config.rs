@@ -13,8 +13,10 @@ use sweep_proto::access::{ACCESS_FILE, ACCESS_VARIABLE, Access, STATE_FOLDER, ST
 
 use crate::{
     client::AccessArgs,
-    colour::{self, When},
-    console::{Console, Format},
+    console::{
+        Console, Format,
+        colour::{self, When},
+    },
     exit::{Exit, Failure},
     machine,
     output::table::{lines, table},

@@ -190,7 +190,7 @@ fn print(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::colour::When;
+    use crate::console::When;
 
     fn printed(format: Format, lines: &[Line]) -> (Exit, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());

@@ -12,8 +12,7 @@ use crate::{
     console::{Console, Format},
     exit::{Exit, Failure},
     export,
-    results::{StoredArgs, SweepResults},
-    selector::Selector,
+    results::{StoredArgs, SweepResults, selector::Selector},
 };
 
 /// Arguments of `sweep export`.

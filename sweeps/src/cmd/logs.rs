@@ -6,9 +6,9 @@ use sweep_proto::{convert, v1};
 
 use crate::{
     client::{AccessArgs, block_on, refused},
-    clock::utc_seconds,
     console::{Console, Format},
     exit::{Exit, Failure, OrExit as _},
+    machine::clock::utc_seconds,
     output::table::{bytes, duration},
 };
 

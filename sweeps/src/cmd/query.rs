@@ -4,7 +4,7 @@
 use std::{io, path::PathBuf};
 
 use serde_json::{Value, json};
-use sweep_store::{Cell, Database, Selected, StoreError, VIEWS};
+use sweep_store::{Database, Datum, Selected, StoreError, VIEWS};
 
 use super::doctor::store::{self, StoreArgs};
 use crate::{
@@ -74,8 +74,8 @@ async fn columns(database: &Database) -> Result<Selected, Failure> {
     Ok(Selected { columns: vec!["view".to_owned(), "column".to_owned()], rows, more: false })
 }
 
-fn text(text: &str) -> Cell {
-    Cell::Text(text.to_owned())
+fn text(text: &str) -> Datum {
+    Datum::Text(text.to_owned())
 }
 
 fn print(selected: &Selected, csv: bool, console: &mut Console<'_>) -> Result<(), Failure> {
@@ -92,8 +92,8 @@ fn print(selected: &Selected, csv: bool, console: &mut Console<'_>) -> Result<()
             }))?;
         }
         Format::Quiet => {
-            for cell in selected.rows.iter().filter_map(|row| row.first()) {
-                writeln!(console.out, "{}", shown(cell))?;
+            for first in selected.rows.iter().filter_map(|row| row.first()) {
+                writeln!(console.out, "{}", shown(first))?;
             }
         }
         Format::Table => {
@@ -120,30 +120,30 @@ fn print_csv(selected: &Selected, console: &mut Console<'_>) -> io::Result<()> {
 /// Columns with a text in them, which stand to the left.
 fn texts(selected: &Selected) -> Vec<usize> {
     let is_text = |column: usize| {
-        selected.rows.iter().any(|row| matches!(row.get(column), Some(Cell::Text(_))))
+        selected.rows.iter().any(|row| matches!(row.get(column), Some(Datum::Text(_))))
     };
     (0..selected.columns.len()).filter(|&column| is_text(column)).collect()
 }
 
 /// A value as JSON; one that is not finite is `null`, as JSON has no NaN: `v_point` tells its class.
-fn value(cell: &Cell) -> Value {
-    match cell {
-        Cell::Null => Value::Null,
-        Cell::Bool(value) => json!(value),
-        Cell::Int(value) => json!(value),
-        Cell::Real(value) => json!(value),
-        Cell::Text(value) => json!(value),
+fn value(datum: &Datum) -> Value {
+    match datum {
+        Datum::Null => Value::Null,
+        Datum::Bool(value) => json!(value),
+        Datum::Int(value) => json!(value),
+        Datum::Real(value) => json!(value),
+        Datum::Text(value) => json!(value),
     }
 }
 
 /// A value as text; absent is empty.
-fn shown(cell: &Cell) -> String {
-    match cell {
-        Cell::Null => String::new(),
-        Cell::Bool(value) => value.to_string(),
-        Cell::Int(value) => value.to_string(),
-        Cell::Real(value) => value.to_string(),
-        Cell::Text(value) => value.clone(),
+fn shown(datum: &Datum) -> String {
+    match datum {
+        Datum::Null => String::new(),
+        Datum::Bool(value) => value.to_string(),
+        Datum::Int(value) => value.to_string(),
+        Datum::Real(value) => value.to_string(),
+        Datum::Text(value) => value.clone(),
     }
 }
 

@@ -167,7 +167,7 @@ fn print(
 mod tests {
     use super::*;
     use crate::cmd::called::parsed;
-    use crate::colour::When;
+    use crate::console::When;
 
     fn args(words: &[&str]) -> Args {
         parsed(&[&["sample", "abc1"], words].concat()).expect("parses")

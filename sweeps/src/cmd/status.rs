@@ -8,8 +8,7 @@ use crate::{
     console::{Console, Format},
     exit::{Exit, Failure},
     output::table::{duration, lines, table},
-    results::{self, RunResult},
-    selector::Selector,
+    results::{self, RunResult, selector::Selector},
 };
 
 /// Arguments of `sweep status`.

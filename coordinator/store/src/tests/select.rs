@@ -27,16 +27,16 @@ async fn both(place: Place) {
     assert_eq!(found.columns, ["steps", "role", "flops", "reason"]);
     assert_eq!((found.rows.len(), found.more), (3, false));
     let first = &found.rows[0];
-    assert_eq!(first[..2], [Cell::Int(100), Cell::Text("fit".into())]);
-    assert!(matches!(first[2], Cell::Real(flops) if flops > 0.0), "{first:?}");
-    assert_eq!(first[3], Cell::Null);
+    assert_eq!(first[..2], [Datum::Int(100), Datum::Text("fit".into())]);
+    assert!(matches!(first[2], Datum::Real(flops) if flops > 0.0), "{first:?}");
+    assert_eq!(first[3], Datum::Null);
     let two = select("select steps from v_run order by steps -- all", 2).await;
     assert_eq!((two.rows.len(), two.more), (2, true));
     let points = select("select value, class from v_point order by step", 10).await;
-    let infinite = [Cell::Real(f64::INFINITY), Cell::Text("+inf".into())];
-    assert_eq!(points.rows, [[Cell::Real(2.5), Cell::Text("finite".into())], infinite]);
+    let infinite = [Datum::Real(f64::INFINITY), Datum::Text("+inf".into())];
+    assert_eq!(points.rows, [[Datum::Real(2.5), Datum::Text("finite".into())], infinite]);
     let sum = select("with a as (select steps from v_run) select sum(steps) as s from a;", 1).await;
-    assert_eq!((sum.columns, sum.rows), (vec!["s".to_owned()], vec![vec![Cell::Int(600)]]));
+    assert_eq!((sum.columns, sum.rows), (vec!["s".to_owned()], vec![vec![Datum::Int(600)]]));
     for view in VIEWS {
         let empty = select(&format!("select * from {view}"), 0).await;
         assert!(empty.columns.contains(&"run_id".to_owned()), "{view}: {:?}", empty.columns);
@@ -59,8 +59,8 @@ async fn both(place: Place) {
         let told = matches!(error, StoreError::NotAQuery(_) | StoreError::Statement(_));
         assert!(told && error.to_string().contains("hint:"), "{statement}: {error}");
     }
-    assert_eq!(select("select count(*) from v_point", 1).await.rows, [[Cell::Int(2)]]);
-    assert_eq!(select("select count(*) from run", 1).await.rows, [[Cell::Int(3)]]);
+    assert_eq!(select("select count(*) from v_point", 1).await.rows, [[Datum::Int(2)]]);
+    assert_eq!(select("select count(*) from run", 1).await.rows, [[Datum::Int(3)]]);
 }
 
 #[tokio::test]

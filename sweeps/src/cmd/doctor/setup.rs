@@ -11,9 +11,8 @@ use sweep_proto::{
 use super::Line;
 use crate::{
     client::{AccessArgs, refused},
-    clock::unix_ms,
     exit::Failure,
-    machine,
+    machine::{self, clock::unix_ms},
     output::table::{bytes, duration},
 };
 
