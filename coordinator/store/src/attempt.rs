@@ -84,8 +84,6 @@ impl Database {
             .await
             .map_err(|error| self.failed(error))?;
         let read = |row: &Row| -> Result<(AttemptKey, AttemptStatus), sqlx::Error> {
-            let run: String = row.try_get(0)?;
-            let run: RunId = run.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
             let outcome: Option<String> = row.try_get(2)?;
             let status = AttemptStatus {
                 ended: outcome.is_some(),
@@ -93,7 +91,7 @@ impl Database {
                 current: row.try_get(3)?,
                 last_seq: count(row.try_get(4)?),
             };
-            Ok((AttemptKey { run, number: row.try_get(1)? }, status))
+            Ok((AttemptKey { run: row.try_get(0)?, number: row.try_get(1)? }, status))
         };
         let found: Result<HashMap<_, _>, _> = rows.iter().map(read).collect();
         let found = found.map_err(|error| self.failed(error))?;
@@ -144,9 +142,8 @@ impl Database {
         .await
         .map_err(|error| self.failed(error))?;
         let read = |row: &Row| -> Result<Spent, sqlx::Error> {
-            let run: String = row.try_get(0)?;
-            let run = run.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-            Ok(Spent { run, steps: count(row.try_get(1)?), held_ms: count(row.try_get(2)?) })
+            let (steps, held_ms) = (count(row.try_get(1)?), count(row.try_get(2)?));
+            Ok(Spent { run: row.try_get(0)?, steps, held_ms })
         };
         rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| self.failed(error))
     }
@@ -202,9 +199,7 @@ async fn open_runs(
         .fetch_all(tx)
         .await?;
     let read = |row: &Row| -> Result<_, sqlx::Error> {
-        let run: String = row.try_get(0)?;
-        let run: RunId = run.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        let key = AttemptKey { run, number: row.try_get(1)? };
+        let key = AttemptKey { run: row.try_get(0)?, number: row.try_get(1)? };
         Ok((key, (row.try_get(2)?, row.try_get(3)?)))
     };
     opened.iter().map(read).collect()

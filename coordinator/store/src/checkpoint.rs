@@ -291,8 +291,6 @@ struct Offer {
 
 impl Offer {
     fn read(row: &Row) -> Result<(RunId, Self), sqlx::Error> {
-        let run: String = row.try_get(0)?;
-        let run = run.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         let (step, hash, kept) = (count(row.try_get(1)?), row.try_get(2)?, row.try_get(3)?);
         let offer = Self {
             record: CheckpointRecord { step, hash, kept },
@@ -301,7 +299,7 @@ impl Offer {
             worker_no: row.try_get(6)?,
             here: row.try_get(7)?,
         };
-        Ok((run, offer))
+        Ok((row.try_get(0)?, offer))
     }
 
     /// The newest comes first; of those at one step what lies there, then the latest attempt's.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sweep_spec::{attempt::AttemptKey, id::RunId, metric::Metric};
+use sweep_spec::{attempt::AttemptKey, metric::Metric};
 
 use crate::{
     database::{Database, metric_no},
@@ -153,9 +153,8 @@ async fn close_attempts(
     .fetch_all(tx)
     .await?;
     let read = |row: &Row| -> Result<_, sqlx::Error> {
-        let run: String = row.try_get(0)?;
-        let run: RunId = run.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        Ok((AttemptKey { run, number: row.try_get(1)? }, (row.try_get(2)?, row.try_get(3)?)))
+        let key = AttemptKey { run: row.try_get(0)?, number: row.try_get(1)? };
+        Ok((key, (row.try_get(2)?, row.try_get(3)?)))
     };
     rows.iter().map(read).collect()
 }

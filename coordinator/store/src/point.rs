@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use sweep_spec::{
     attempt::AttemptKey,
-    id::RunId,
     metric::{Metric, Point},
 };
 
@@ -198,9 +197,7 @@ async fn find_targets(
     .await?;
     let mut targets = HashMap::with_capacity(rows.len());
     for row in &rows {
-        let run: String = row.try_get("id")?;
-        let number: u32 = row.try_get("number")?;
-        let run: RunId = run.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        let key = AttemptKey { run: row.try_get("id")?, number: row.try_get("number")? };
         let target = Target {
             attempt_no: row.try_get("attempt_no")?,
             run_no: row.try_get("run_no")?,
@@ -210,7 +207,7 @@ async fn find_targets(
                 resume_step: row.try_get::<Option<i64>>("resume_step")?.map(count),
             },
         };
-        targets.insert(AttemptKey { run, number }, target);
+        targets.insert(key, target);
     }
     Ok(targets)
 }

@@ -10,6 +10,7 @@ use sqlx::{
     query::Query as Prepared,
     sqlite::{SqliteArguments, SqliteRow},
 };
+use sweep_spec::id::{RunId, SweepId};
 
 /// Connections to one of the two.
 #[derive(Clone, Debug)]
@@ -93,6 +94,20 @@ macro_rules! fields {
 }
 
 fields! { bool i64 f64 String Option<i64> Option<f64> Option<String> }
+
+/// Ids are the texts that people see.
+macro_rules! ids {
+    ($($type:ty)*) => {
+        $(impl Field for $type {
+            fn read(row: &Row, column: impl Column) -> Result<Self, sqlx::Error> {
+                let text = String::read(row, column)?;
+                text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+            }
+        })*
+    };
+}
+
+ids! { RunId SweepId }
 
 impl Field for Option<u32> {
     fn read(row: &Row, column: impl Column) -> Result<Self, sqlx::Error> {

@@ -171,9 +171,7 @@ async fn insert_sweep(tx: &mut Tx, sweep: &NewSweep) -> Result<Submitted, sqlx::
     .fetch_all(&mut *tx)
     .await?;
     for row in earlier {
-        let id: String = row.try_get(0)?;
-        let id = id.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        submitted.earlier.push(id);
+        submitted.earlier.push(row.try_get(0)?);
     }
     Ok(submitted)
 }
