@@ -21,8 +21,8 @@ use sweep_spec::{
     policy::Policy,
 };
 use sweep_store::{
-    Applied, CheckpointRecord, CheckpointRow, GrantRow, Kept, NewSweep, Spent, Store, StoreError,
-    Submitted,
+    Applied, CheckpointRecord, CheckpointRow, GrantRow, Granted, Kept, NewSweep, Spent, Store,
+    StoreError, Submitted, Turn, Turned,
 };
 use tokio::{
     sync::mpsc,
@@ -375,20 +375,22 @@ impl Actor {
     /// Stores, then sends; what the sending brings about follows in turn.
     async fn perform(&mut self, mut actions: Vec<Action>) -> Result<(), StoreError> {
         while !actions.is_empty() {
-            let mut grants = Vec::new();
-            let mut orders = Vec::new();
-            let (mut ends, mut states) = (Vec::new(), Vec::new());
+            let mut turn = Turn::default();
+            let (mut grants, mut orders) = (Vec::new(), Vec::new());
             for action in actions.drain(..) {
                 match action {
                     Action::End(mut row) => {
                         row.unix_ms = unix_ms();
-                        ends.push(row);
+                        turn.ends.push(row);
                     }
-                    Action::SetState(row) => states.push(row),
+                    Action::SetState(row) => turn.states.push(row),
                     Action::MarkSweep { sweep, cancelled } => {
                         self.store.mark_sweep(&sweep, cancelled).await?;
                     }
-                    Action::Grant(grant) => grants.push(grant),
+                    Action::Grant(grant) => {
+                        turn.grants.push(grant_row(&grant));
+                        grants.push(grant);
+                    }
                     Action::Kill { worker, key, reason } => {
                         orders.push((worker, Order::Kill { key, reason }));
                     }
@@ -398,29 +400,32 @@ impl Actor {
                     Action::Verdict { .. } => {}
                 }
             }
-            if !ends.is_empty() {
-                self.store.end(&ends).await?;
-                ends.iter().for_each(|row| self.metrics.ended(row.outcome));
-            }
-            if !states.is_empty() {
-                self.store.set_states(&states).await?;
-            }
+            let turned = self.store_turn(turn).await?;
             for (worker, order) in orders {
                 self.order(&worker, order);
             }
-            actions = self.grant(grants).await?;
+            actions = self.send_grants(grants, turned.grants).await?;
         }
         Ok(())
     }
 
-    /// Commits grants, then sends them.
-    async fn grant(&mut self, grants: Vec<Grant>) -> Result<Vec<Action>, StoreError> {
-        if grants.is_empty() {
-            return Ok(Vec::new());
+    /// Commits a turn, unless there is nothing in it.
+    async fn store_turn(&mut self, turn: Turn) -> Result<Turned, StoreError> {
+        if turn == Turn::default() {
+            return Ok(Turned::default());
         }
-        let rows: Vec<GrantRow> = grants.iter().map(grant_row).collect();
-        let granted = self.store.grant(&rows).await?;
-        self.metrics.granted(granted.iter().flatten().count());
+        let turned = self.store.turn(&turn).await?;
+        turn.ends.iter().for_each(|row| self.metrics.ended(row.outcome));
+        self.metrics.granted(turned.grants.iter().flatten().count());
+        Ok(turned)
+    }
+
+    /// Sends the grants that were committed; gives what becomes of those that came too late.
+    async fn send_grants(
+        &mut self,
+        grants: Vec<Grant>,
+        granted: Vec<Option<Granted>>,
+    ) -> Result<Vec<Action>, StoreError> {
         let mut actions = Vec::new();
         for (grant, granted) in grants.into_iter().zip(granted) {
             let (key, worker) = (grant.key.clone(), grant.worker.clone());

@@ -1,4 +1,4 @@
-//! Attempts: grants, and what is known of them. Each write is guarded by the number of the attempt.
+//! Attempts: what is known of them.
 
 use std::collections::HashMap;
 
@@ -7,9 +7,10 @@ use sweep_spec::{attempt::AttemptKey, id::RunId, run::Run};
 use crate::{
     database::Database,
     error::StoreError,
-    record::{AttemptRecord, AttemptStatus, GrantRow, Granted, MeasuredAttempt, Outcome, Spent},
-    run::{count, int},
-    sql::{Query, Row, Tx, query},
+    lines::{COLUMN, Columns, LINE, lines},
+    record::{AttemptRecord, AttemptStatus, MeasuredAttempt, Outcome, Spent},
+    run::count,
+    sql::{Query, Row, query},
 };
 
 /// Attempts as one parameter: 32 digits, a colon, the number. A list of them is read in one pass,
@@ -31,33 +32,6 @@ macro_rules! keys_of {
 pub(crate) use keys_of;
 
 impl Database {
-    pub(crate) async fn grant(
-        &self,
-        rows: &[GrantRow],
-    ) -> Result<Vec<Option<Granted>>, StoreError> {
-        let failed = |error| self.failed(error);
-        let mut tx = self.begin().await?;
-        let mut opened = open_runs(&mut tx, rows).await.map_err(failed)?;
-        let mut granted = Vec::with_capacity(rows.len());
-        let mut attempts = Vec::with_capacity(rows.len());
-        for row in rows {
-            // Once: a second grant of the same number came too late.
-            let run = opened.remove(&row.key);
-            attempts.extend(run.iter().map(|(run_no, _)| (*run_no, row)));
-            granted.push(run.map(|(_, run_json)| Granted { run_json, checkpoint: None }));
-        }
-        insert_attempts(&mut tx, &attempts).await.map_err(failed)?;
-        tx.commit().await.map_err(failed)?;
-        let keys = rows.iter().map(|row| &row.key);
-        let mut checkpoints = self.offer_checkpoints(keys).await?;
-        for (row, granted) in rows.iter().zip(&mut granted) {
-            if let Some(granted) = granted {
-                granted.checkpoint = checkpoints.remove(&row.key.run);
-            }
-        }
-        Ok(granted)
-    }
-
     pub(crate) async fn attempt_statuses(
         &self,
         keys: &[AttemptKey],
@@ -65,12 +39,13 @@ impl Database {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
+        // What follows stands in one line for each attempt.
         macro_rules! statuses {
             ($list:literal) => {
                 concat!(
-                    "SELECT run.id, attempt.number, attempt.outcome, \
-                     attempt.number = run.attempts AS current, \
-                     coalesce(ingest_cursor.last_seq, 0) AS last_seq FROM ",
+                    "SELECT string_agg(run.id || $2 || CAST(attempt.number AS TEXT) || $2 \
+                     || coalesce(attempt.outcome, '') || $2 || CAST(run.attempts AS TEXT) || $2 \
+                     || CAST(coalesce(ingest_cursor.last_seq, 0) AS TEXT), $3) FROM ",
                     keys_of!($list),
                     " JOIN run ON run.id = key.id \
                      JOIN attempt ON attempt.run_no = run.run_no AND attempt.number = key.number \
@@ -78,23 +53,25 @@ impl Database {
                 )
             };
         }
-        let rows = Query::of(statuses!("json_each($1)"), statuses!("unnest($1) AS packed (value)"))
+        let row = Query::of(statuses!("json_each($1)"), statuses!("unnest($1) AS packed (value)"))
             .bind(packed(keys))
-            .fetch_all(self.reader())
+            .bind(COLUMN)
+            .bind(LINE)
+            .fetch_one(self.reader())
             .await
             .map_err(|error| self.failed(error))?;
-        let read = |row: &Row| -> Result<(AttemptKey, AttemptStatus), sqlx::Error> {
-            let outcome: Option<String> = row.try_get(2)?;
+        let found: Option<String> = row.try_get(0).map_err(|error| self.failed(error))?;
+        let read = |mut columns: Columns<'_>| -> Result<(AttemptKey, AttemptStatus), StoreError> {
+            let (key, outcome) = (columns.key()?, columns.text()?);
             let status = AttemptStatus {
-                ended: outcome.is_some(),
-                reported: outcome.is_some_and(|outcome| outcome != Outcome::Lost.name()),
-                current: row.try_get(3)?,
-                last_seq: count(row.try_get(4)?),
+                ended: !outcome.is_empty(),
+                reported: !outcome.is_empty() && outcome != Outcome::Lost.name(),
+                current: key.number == columns.value::<u32>()?,
+                last_seq: columns.value()?,
             };
-            Ok((AttemptKey { run: row.try_get(0)?, number: row.try_get(1)? }, status))
+            Ok((key, status))
         };
-        let found: Result<HashMap<_, _>, _> = rows.iter().map(read).collect();
-        let found = found.map_err(|error| self.failed(error))?;
+        let found: HashMap<_, _> = lines(found.as_deref()).map(read).collect::<Result<_, _>>()?;
         Ok(keys.iter().map(|key| found.get(key).copied()).collect())
     }
 
@@ -176,75 +153,3 @@ impl Database {
 
 /// Device, steps, seconds.
 type MeasuredParts = (String, u64, f64);
-
-/// Moves the runs that wait for this number to their next attempt; gives their content.
-async fn open_runs(
-    tx: &mut Tx,
-    rows: &[GrantRow],
-) -> Result<HashMap<AttemptKey, (i64, String)>, sqlx::Error> {
-    // `|| ''` keeps the index of states out of it: SQLite would walk all queued runs for each key.
-    macro_rules! update {
-        ($list:literal) => {
-            concat!(
-                "UPDATE run SET state = 'running', attempts = key.number, reason = NULL FROM ",
-                keys_of!($list),
-                " WHERE run.id = key.id AND run.attempts = key.number - 1 \
-                 AND run.state || '' = 'queued' \
-                 RETURNING run.id, run.attempts, run.run_no, run.run_json"
-            )
-        };
-    }
-    let opened = Query::of(update!("json_each($1)"), update!("unnest($1) AS packed (value)"))
-        .bind(packed(rows.iter().map(|row| &row.key)))
-        .fetch_all(tx)
-        .await?;
-    let read = |row: &Row| -> Result<_, sqlx::Error> {
-        let key = AttemptKey { run: row.try_get(0)?, number: row.try_get(1)? };
-        Ok((key, (row.try_get(2)?, row.try_get(3)?)))
-    };
-    opened.iter().map(read).collect()
-}
-
-/// One statement for all of them: a statement costs about as much as ten rows.
-async fn insert_attempts(tx: &mut Tx, attempts: &[(i64, &GrantRow)]) -> Result<(), sqlx::Error> {
-    macro_rules! insert {
-        ($list:literal) => {
-            concat!(
-                "INSERT INTO attempt (run_no, number, worker_no, incarnation, slot, device_id, \
-                 device_name, backend, started_unix_ms, canary) \
-                 SELECT CAST(value ->> 0 AS BIGINT), CAST(value ->> 1 AS BIGINT), \
-                 (SELECT worker_no FROM worker WHERE id = value ->> 2), \
-                 CAST(value ->> 3 AS BIGINT), CAST(value ->> 4 AS BIGINT), value ->> 5, \
-                 value ->> 6, value ->> 7, CAST(value ->> 8 AS BIGINT), value ->> 9 FROM ",
-                $list
-            )
-        };
-    }
-    if attempts.is_empty() {
-        return Ok(());
-    }
-    let columns = |&(run_no, row): &(i64, &GrantRow)| {
-        serde_json::json!([
-            run_no,
-            row.key.number,
-            row.worker,
-            int(row.incarnation),
-            row.slot,
-            row.device_id,
-            row.device_name,
-            row.backend,
-            row.unix_ms,
-            row.canary,
-        ])
-    };
-    let packed: Vec<_> = attempts.iter().map(columns).collect();
-    let list = serde_json::Value::from(packed).to_string();
-    Query::of(
-        insert!("json_each($1)"),
-        insert!("json_array_elements(CAST($1 AS json)) AS packed (value)"),
-    )
-    .bind(list)
-    .execute(tx)
-    .await?;
-    Ok(())
-}

@@ -11,7 +11,7 @@ use crate::{
     error::StoreError,
     record::{Applied, CheckpointRecord, CheckpointRow, Kept},
     run::{count, int},
-    sql::{Query, Row, query},
+    sql::{Query, Row, Tx, query},
 };
 
 /// Checkpoints of a run that the coordinator keeps beside those that branches fork from: one to
@@ -213,6 +213,7 @@ impl Database {
     /// a fetched one lies there is noted.
     pub(crate) async fn offer_checkpoints<'a>(
         &self,
+        tx: &mut Tx,
         keys: impl IntoIterator<Item = &'a AttemptKey>,
     ) -> Result<HashMap<RunId, CheckpointRecord>, StoreError> {
         macro_rules! within_reach {
@@ -238,7 +239,7 @@ impl Database {
             within_reach!("unnest($1) AS packed (value)"),
         )
         .bind(packed(keys))
-        .fetch_all(self.reader())
+        .fetch_all(&mut *tx)
         .await
         .map_err(|error| self.failed(error))?;
         let mut best: HashMap<RunId, Offer> = HashMap::new();
@@ -249,32 +250,30 @@ impl Database {
                 best.insert(run, offer);
             }
         }
-        self.note_copies(best.values().filter(|offer| !offer.here)).await?;
+        let fetched = best.values().filter(|offer| !offer.here);
+        note_copies(tx, fetched).await.map_err(|error| self.failed(error))?;
         Ok(best.into_iter().map(|(run, offer)| (run, offer.record)).collect())
     }
+}
 
-    async fn note_copies(&self, fetched: impl Iterator<Item = &Offer>) -> Result<(), StoreError> {
-        let fetched: Vec<&Offer> = fetched.collect();
-        if fetched.is_empty() {
-            return Ok(());
-        }
-        let failed = |error| self.failed(error);
-        let mut tx = self.begin().await?;
-        for offer in fetched {
-            query(
-                "INSERT INTO checkpoint_copy (run_no, step, attempt_no, worker_no) \
-                 VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-            )
-            .bind(offer.run_no)
-            .bind(int(offer.record.step))
-            .bind(offer.attempt_no)
-            .bind(offer.worker_no)
-            .execute(&mut tx)
-            .await
-            .map_err(failed)?;
-        }
-        tx.commit().await.map_err(failed)
+/// Notes that copies of checkpoints will lie with the workers that are sent to fetch them.
+async fn note_copies(
+    tx: &mut Tx,
+    fetched: impl Iterator<Item = &Offer>,
+) -> Result<(), sqlx::Error> {
+    for offer in fetched {
+        query(
+            "INSERT INTO checkpoint_copy (run_no, step, attempt_no, worker_no) \
+             VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        )
+        .bind(offer.run_no)
+        .bind(int(offer.record.step))
+        .bind(offer.attempt_no)
+        .bind(offer.worker_no)
+        .execute(&mut *tx)
+        .await?;
     }
+    Ok(())
 }
 
 /// A checkpoint that an attempt may begin after.

@@ -15,8 +15,10 @@ mod doctor;
 mod downsample;
 mod end;
 mod error;
+mod grant;
 mod history;
 mod lineage;
+mod lines;
 mod load;
 mod memory;
 mod point;
@@ -33,6 +35,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod trunk;
+mod turn;
 mod worker;
 
 pub use database::Database;
@@ -50,6 +53,7 @@ pub use record::{
 };
 pub use select::{Datum, Selected, VIEWS};
 pub use sqlite::{Sqlite, schema};
+pub use turn::{Turn, Turned};
 
 /// A store, by what is under it.
 #[derive(Clone, Debug)]
@@ -101,15 +105,15 @@ impl Store {
         Ok(self.attempt_statuses(std::slice::from_ref(key)).await?.pop().flatten())
     }
 
-    /// Opens attempts in one commit; `None` for those that came too late.
+    /// Stores what a coordinator decided in one turn, in one commit.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails. Whether the commit took place is then unknown: load
     /// the runs again.
-    pub async fn grant(&self, rows: &[GrantRow]) -> Result<Vec<Option<Granted>>, StoreError> {
+    pub async fn turn(&self, turn: &Turn) -> Result<Turned, StoreError> {
         match self {
-            Self::Database(database) => database.grant(rows).await,
-            Self::Memory(memory) => memory.grant(rows).await,
+            Self::Database(database) => database.turn(turn).await,
+            Self::Memory(memory) => memory.turn(turn).await,
         }
     }
 }
@@ -216,10 +220,6 @@ delegate! {
     fn run(run: &RunId) -> RunRecord;
     /// The run of this id or unique beginning of at least four digits.
     fn find_run(selector: &str) -> RunId;
-    /// Ends attempts in one commit.
-    fn end(rows: &[EndRow]) -> Vec<Applied>;
-    /// Changes runs without a live attempt in one commit.
-    fn set_states(rows: &[StateRow]) -> ();
     /// Where each of these attempts stands; `None` for one that never was.
     fn attempt_statuses(keys: &[AttemptKey]) -> Vec<Option<AttemptStatus>>;
     /// The attempts of a run, first to last.

@@ -1,10 +1,5 @@
-//! What a scheduler loads after a start: every run and the members of every sweep.
-//!
-//! Rows are the dear part of it: each is passed between threads, which takes longer than reading it.
-//! So a page of runs is one row, whose text has a line for each of them. Separators are control
-//! characters, which no column holds.
-
-use std::str::Split;
+//! What a scheduler loads after a start: every run, in pages that are one row each, and the members
+//! of every sweep.
 
 use sweep_spec::{
     id::{RunId, SweepId},
@@ -15,17 +10,14 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::{
     database::Database,
     error::StoreError,
+    lines::{COLUMN, Columns, LINE, lines},
     record::{Failures, LiveAttempt, Saved, SavedRun, SavedSweep},
-    run::{role, run_id, state},
+    run::{role, state},
     sql::query,
 };
 
 /// Runs that are loaded at a time: about 3 MB of text.
 const PAGE: i64 = 2000;
-
-/// Between the columns of a line, and between lines.
-const COLUMN: &str = "\u{1f}";
-const LINE: &str = "\u{1e}";
 
 /// What a scheduler needs of a run, as a line with [`COLUMN`] as `$1`.
 macro_rules! saved_line {
@@ -88,7 +80,7 @@ impl Database {
                     .map_err(|error| self.failed(error))?;
             if let Some(row) = row {
                 let line: String = row.try_get(0).map_err(|error| self.failed(error))?;
-                let mut one = saved_run(&line)?;
+                let mut one = saved_run(Columns::of(&line))?;
                 if one.config.is_trunk() {
                     self.load_checkpoints(&mut one).await?;
                 }
@@ -128,8 +120,8 @@ impl Database {
             }
             let Some(last) = row.try_get(0).map_err(failed)? else { return Ok(runs) };
             after = last;
-            let lines: String = row.try_get(1).map_err(failed)?;
-            parsing = Some(spawn_blocking(move || lines.split(LINE).map(saved_run).collect()));
+            let page: Option<String> = row.try_get(1).map_err(failed)?;
+            parsing = Some(spawn_blocking(move || lines(page.as_deref()).map(saved_run).collect()));
         }
     }
 
@@ -145,12 +137,9 @@ impl Database {
         .fetch_one(self.reader())
         .await
         .map_err(|error| self.failed(error))?;
-        let lines: Option<String> = row.try_get(0).map_err(|error| self.failed(error))?;
-        let member = |line: &str| {
-            let mut columns = line.split(COLUMN);
-            Ok((run_id(next(&mut columns)?.to_owned())?, role(next(&mut columns)?)?))
-        };
-        lines.iter().flat_map(|lines| lines.split(LINE)).map(member).collect()
+        let members: Option<String> = row.try_get(0).map_err(|error| self.failed(error))?;
+        let member = |mut columns: Columns<'_>| Ok((columns.value()?, role(columns.text()?)?));
+        lines(members.as_deref()).map(member).collect()
     }
 }
 
@@ -159,35 +148,33 @@ fn sweep_id(text: String) -> Result<SweepId, StoreError> {
 }
 
 /// The run of a line.
-fn saved_run(line: &str) -> Result<SavedRun, StoreError> {
-    let mut columns = line.split(COLUMN);
-    let id = run_id(next(&mut columns)?.to_owned())?;
-    let state = state(next(&mut columns)?)?;
-    let attempts = number(&mut columns)?;
+fn saved_run(mut columns: Columns<'_>) -> Result<SavedRun, StoreError> {
+    let id = columns.value()?;
+    let state = state(columns.text()?)?;
+    let attempts = columns.value()?;
     let failures = Failures {
-        program: number(&mut columns)?,
-        infrastructure: number(&mut columns)?,
-        without_checkpoint: number(&mut columns)?,
+        program: columns.value()?,
+        infrastructure: columns.value()?,
+        without_checkpoint: columns.value()?,
     };
-    let step = next(&mut columns)?;
-    let holder = next(&mut columns)?.to_owned();
-    let checkpoint = if step.is_empty() { None } else { Some((parse(step)?, holder)) };
-    let worker = next(&mut columns)?.to_owned();
+    let (step, holder) = (columns.optional()?, columns.text()?.to_owned());
+    let checkpoint = step.map(|step| (step, holder));
+    let worker = columns.text()?.to_owned();
     let live = if worker.is_empty() {
         // Nothing lives, and the three columns of what does are empty.
         for _ in 0..3 {
-            next(&mut columns)?;
+            columns.text()?;
         }
         None
     } else {
         Some(LiveAttempt {
             worker,
-            incarnation: number(&mut columns)?,
-            slot: number(&mut columns)?,
-            device_name: next(&mut columns)?.to_owned(),
+            incarnation: columns.value()?,
+            slot: columns.value()?,
+            device_name: columns.text()?.to_owned(),
         })
     };
-    let ConfigOnly { config } = serde_json::from_str(next(&mut columns)?)
+    let ConfigOnly { config } = serde_json::from_str(columns.text()?)
         .map_err(|error| StoreError::Damaged { what: "run", value: error.to_string() })?;
     Ok(SavedRun {
         id,
@@ -200,17 +187,4 @@ fn saved_run(line: &str) -> Result<SavedRun, StoreError> {
         kept: Vec::new(),
         live,
     })
-}
-
-fn next<'a>(columns: &mut Split<'a, &str>) -> Result<&'a str, StoreError> {
-    let missing = || StoreError::Damaged { what: "run", value: "a line is cut short".to_owned() };
-    columns.next().ok_or_else(missing)
-}
-
-fn number<T: std::str::FromStr>(columns: &mut Split<'_, &str>) -> Result<T, StoreError> {
-    parse(next(columns)?)
-}
-
-fn parse<T: std::str::FromStr>(text: &str) -> Result<T, StoreError> {
-    text.parse().map_err(|_| StoreError::Damaged { what: "number", value: text.to_owned() })
 }

@@ -11,7 +11,7 @@ use crate::{
     error::StoreError,
     point::value_of,
     record::{Facts, RunRecord, StateRow},
-    sql::{Row, query},
+    sql::{Row, Tx, query},
 };
 
 /// SQLite's integers are signed. Counts stay far below 2^63; one beyond it stays there.
@@ -142,9 +142,12 @@ impl Database {
         choose_run(selector, ids.map_err(|error| self.failed(error))?)
     }
 
-    pub(crate) async fn set_states(&self, rows: &[StateRow]) -> Result<(), StoreError> {
-        let failed = |error| self.failed(error);
-        let mut tx = self.begin().await?;
+    /// Changes runs without a live attempt within a turn.
+    pub(crate) async fn set_states(
+        &self,
+        tx: &mut Tx,
+        rows: &[StateRow],
+    ) -> Result<(), StoreError> {
         for row in rows {
             // Never over a live attempt or a finished run.
             query(
@@ -158,11 +161,11 @@ impl Database {
             .bind(row.failures.infrastructure)
             .bind(row.failures.without_checkpoint)
             .bind(row.run.as_str())
-            .execute(&mut tx)
+            .execute(&mut *tx)
             .await
-            .map_err(failed)?;
+            .map_err(|error| self.failed(error))?;
         }
-        tx.commit().await.map_err(failed)
+        Ok(())
     }
 
     pub(crate) async fn totals(&self) -> Result<Vec<(RunState, u64)>, StoreError> {

@@ -245,6 +245,15 @@ impl Query {
     }
 }
 
+/// Holds a statement to the rows that were found for it in the same transaction: its guards leave out
+/// none of them, or nothing of it may be stored.
+pub(crate) fn all_of(expected: usize, changed: u64) -> Result<(), sqlx::Error> {
+    if u64::try_from(expected) == Ok(changed) {
+        return Ok(());
+    }
+    Err(sqlx::Error::Protocol(format!("{changed} rows were changed of the {expected} found")))
+}
+
 fn for_sqlite(
     text: &'static str,
     values: Vec<Value>,

@@ -25,6 +25,7 @@ use crate::{
         Granted, Ingested, Kept, NewRun, NewSweep, Outcome, StateRow, Submitted,
     },
     trunk::extended,
+    turn::{Turn, Turned},
 };
 
 impl Memory {
@@ -46,35 +47,15 @@ impl Memory {
         .await
     }
 
-    pub(crate) async fn grant(
-        &self,
-        rows: &[GrantRow],
-    ) -> Result<Vec<Option<Granted>>, StoreError> {
+    pub(crate) async fn turn(&self, turn: &Turn) -> Result<Turned, StoreError> {
         self.commit(|content| {
-            let workers: Vec<usize> =
-                rows.iter().map(|row| content.worker(&row.worker)).collect::<Result<_, _>>()?;
-            let granted = rows.iter().zip(workers);
-            Ok(granted.map(|(row, worker)| content.open_attempt(row, worker)).collect())
-        })
-        .await
-    }
-
-    pub(crate) async fn end(&self, rows: &[EndRow]) -> Result<Vec<Applied>, StoreError> {
-        self.commit(|content| Ok(rows.iter().map(|row| content.end_attempt(row)).collect())).await
-    }
-
-    pub(crate) async fn set_states(&self, rows: &[StateRow]) -> Result<(), StoreError> {
-        self.commit(|content| {
-            for row in rows {
-                let Some(run) = content.run_mut(&row.run) else { continue };
-                // Never over a live attempt or a finished run.
-                if matches!(run.state, RunState::Queued | RunState::Failed | RunState::Cancelled) {
-                    run.state = row.state;
-                    run.reason.clone_from(&row.reason);
-                    run.failures = row.failures;
-                }
-            }
-            Ok(())
+            let workers = turn.grants.iter().map(|row| content.worker(&row.worker));
+            let workers: Vec<usize> = workers.collect::<Result<_, _>>()?;
+            let ends = turn.ends.iter().map(|row| content.end_attempt(row)).collect();
+            turn.states.iter().for_each(|row| content.set_state(row));
+            let granted = turn.grants.iter().zip(workers);
+            let granted = granted.map(|(row, worker)| content.open_attempt(row, worker));
+            Ok(Turned { ends, grants: granted.collect() })
         })
         .await
     }
@@ -263,6 +244,16 @@ impl Content {
             run.failures = Failures::default();
         }
         place
+    }
+
+    fn set_state(&mut self, row: &StateRow) {
+        let Some(run) = self.run_mut(&row.run) else { return };
+        // Never over a live attempt or a finished run.
+        if matches!(run.state, RunState::Queued | RunState::Failed | RunState::Cancelled) {
+            run.state = row.state;
+            run.reason.clone_from(&row.reason);
+            run.failures = row.failures;
+        }
     }
 
     fn open_attempt(&mut self, row: &GrantRow, worker: usize) -> Option<Granted> {

@@ -381,13 +381,30 @@ impl Dice {
         EndRow { resume_step, seconds, ..end(&key, outcome, state) }
     }
 
+    fn grant(&mut self) -> GrantRow {
+        let AttemptKey { run, number } = self.key();
+        let worker = ["w", "v"][self.below(2) as usize].to_owned();
+        GrantRow { worker, ..grant(&run, number) }
+    }
+
+    fn state(&mut self) -> StateRow {
+        let state = [RunState::Queued, RunState::Cancelled][self.below(2) as usize];
+        StateRow { run: self.key().run, state, reason: None, failures: Failures::default() }
+    }
+
+    /// Some of each, which may concern one run.
+    fn turn(&mut self) -> Turn {
+        Turn {
+            ends: (0..self.below(5)).map(|_| self.end()).collect(),
+            states: (0..self.below(2)).map(|_| self.state()).collect(),
+            grants: (0..self.below(6)).map(|_| self.grant()).collect(),
+        }
+    }
+
     fn action(&mut self) -> Action {
         let key = self.key();
-        match self.below(11) {
-            0..=2 => {
-                let worker = ["w", "v"][self.below(2) as usize].to_owned();
-                Action::Grant(GrantRow { worker, ..grant(&key.run, key.number) })
-            }
+        match self.below(12) {
+            0..=2 => Action::Turn(Turn { grants: vec![self.grant()], ..Turn::default() }),
             3..=6 => {
                 let resume = self.below(3) * 10;
                 let (first, metric) =
@@ -408,37 +425,28 @@ impl Dice {
                 };
                 Action::Checkpoint(row)
             }
-            8 => Action::End((0..=self.below(4)).map(|_| self.end()).collect()),
-            9 => Action::Keep(key, self.below(4) * 10),
-            _ => Action::State(StateRow {
-                run: key.run,
-                state: [RunState::Queued, RunState::Cancelled][self.below(2) as usize],
-                reason: None,
-                failures: Failures::default(),
-            }),
+            8 | 9 => Action::Turn(self.turn()),
+            10 => Action::Keep(key, self.below(4) * 10),
+            _ => Action::Turn(Turn { states: vec![self.state()], ..Turn::default() }),
         }
     }
 }
 
 enum Action {
-    Grant(GrantRow),
+    Turn(Turn),
     Ingest(Batch),
     Checkpoint(CheckpointRow),
     Keep(AttemptKey, u64),
-    End(Vec<EndRow>),
-    State(StateRow),
 }
 
 impl Action {
     /// Does it and shows the answer.
     async fn play(&self, store: &Store) -> String {
         match self {
-            Self::Grant(row) => format!("{:?}", store.grant(std::slice::from_ref(row)).await),
+            Self::Turn(turn) => format!("{:?}", store.turn(turn).await),
             Self::Ingest(batch) => format!("{:?}", store.ingest(std::slice::from_ref(batch)).await),
             Self::Checkpoint(row) => format!("{:?}", store.commit_checkpoint(row).await),
             Self::Keep(key, step) => format!("{:?}", store.keep_checkpoint(key, *step, "ab").await),
-            Self::End(rows) => format!("{:?}", store.end(rows).await),
-            Self::State(row) => format!("{:?}", store.set_states(std::slice::from_ref(row)).await),
         }
     }
 }

@@ -49,6 +49,24 @@ impl Place {
     }
 }
 
+/// Turns of one kind.
+impl Store {
+    pub(crate) async fn end(&self, rows: &[EndRow]) -> Result<Vec<Applied>, StoreError> {
+        Ok(self.turn(&Turn { ends: rows.to_vec(), ..Turn::default() }).await?.ends)
+    }
+
+    pub(crate) async fn set_states(&self, rows: &[StateRow]) -> Result<(), StoreError> {
+        self.turn(&Turn { states: rows.to_vec(), ..Turn::default() }).await.map(|_| ())
+    }
+
+    pub(crate) async fn grant(
+        &self,
+        rows: &[GrantRow],
+    ) -> Result<Vec<Option<Granted>>, StoreError> {
+        Ok(self.turn(&Turn { grants: rows.to_vec(), ..Turn::default() }).await?.grants)
+    }
+}
+
 pub(crate) fn device() -> Device {
     Device {
         id: "cpu".into(),
