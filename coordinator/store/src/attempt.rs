@@ -57,7 +57,7 @@ impl Database {
             .bind(packed(keys))
             .bind(COLUMN)
             .bind(LINE)
-            .fetch_one(self.reader())
+            .fetch_one(self.writer())
             .await
             .map_err(|error| self.failed(error))?;
         let found: Option<String> = row.try_get(0).map_err(|error| self.failed(error))?;

@@ -216,6 +216,10 @@ impl Database {
         tx: &mut Tx,
         keys: impl IntoIterator<Item = &'a AttemptKey>,
     ) -> Result<HashMap<RunId, CheckpointRecord>, StoreError> {
+        let keys = packed(keys);
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
         macro_rules! within_reach {
             ($list:literal) => {
                 concat!(
@@ -238,7 +242,7 @@ impl Database {
             within_reach!("json_each($1)"),
             within_reach!("unnest($1) AS packed (value)"),
         )
-        .bind(packed(keys))
+        .bind(keys)
         .fetch_all(&mut *tx)
         .await
         .map_err(|error| self.failed(error))?;

@@ -37,6 +37,15 @@ impl Database {
         }
     }
 
+    /// The connection that writes, for a look at what it wrote last: it has the pages at hand that
+    /// each reader would have to read again.
+    pub(crate) fn writer(&self) -> Pool {
+        match self {
+            Self::Sqlite(sqlite) => Pool::Sqlite(sqlite.writer.clone()),
+            Self::Postgres(postgres) => Pool::Postgres(postgres.writer.clone()),
+        }
+    }
+
     /// What an error of the database means.
     pub(crate) fn failed(&self, error: sqlx::Error) -> StoreError {
         match self {

@@ -11,13 +11,13 @@ use sweep_spec::attempt::AttemptKey;
 use crate::error::StoreError;
 
 /// Between the columns of a line.
-pub(crate) const COLUMN: &str = "\u{1f}";
+pub(crate) const COLUMN: char = '\u{1f}';
 
 /// Between lines.
-pub(crate) const LINE: &str = "\u{1e}";
+pub(crate) const LINE: char = '\u{1e}';
 
 /// The columns of a line, from left to right.
-pub(crate) struct Columns<'a>(Split<'a, &'static str>);
+pub(crate) struct Columns<'a>(Split<'a, char>);
 
 impl<'a> Columns<'a> {
     pub(crate) fn of(line: &'a str) -> Self {

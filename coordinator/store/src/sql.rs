@@ -156,6 +156,7 @@ values! {
     f64 => |value| Self::Real(Some(value));
     Option<f64> => |value| Self::Real(value);
     &str => |value| Self::Text(Some(value.to_owned()));
+    char => |value| Self::Text(Some(value.to_string()));
     String => |value| Self::Text(Some(value));
     &String => |value| Self::Text(Some(value.clone()));
     &Option<String> => |value| Self::Text(value.clone());
