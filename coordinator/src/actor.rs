@@ -244,6 +244,14 @@ impl Actor {
     }
 
     async fn join(&mut self, mut joined: Joined) -> Result<Verdicts, Status> {
+        if self.scheduler.is_clone(&joined) {
+            let message = format!(
+                "worker {} is online as another process with the same state; hint: give each \
+                 worker a --state folder of its own, and copy none",
+                joined.worker
+            );
+            return Err(Fault::Fenced.status(message));
+        }
         let known = self
             .store
             .join_worker(

@@ -275,3 +275,25 @@ async fn a_token_opens_what_its_role_needs_and_no_more() {
     assert_eq!(rows[0].state, i32::from(v1::RunState::Finished));
     served.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_copy_of_a_worker_is_refused_while_the_worker_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = Served::start(folder.path()).await;
+    let mut work = served.connect().await.work();
+    let join = |start_id: &str| v1::JoinRequest {
+        worker_id: "w-1".into(),
+        incarnation: 1,
+        start_id: start_id.into(),
+        host: "box".into(),
+        ..Default::default()
+    };
+    work.join(join("one")).await.unwrap();
+    work.join(join("one")).await.unwrap();
+    let refused = work.join(join("two")).await.unwrap_err();
+    assert_eq!(Fault::of(&refused), Some(Fault::Fenced));
+    assert!(refused.message().contains("hint: give each worker a --state folder"), "{refused:?}");
+    let refused = work.join(join("t\0wo")).await.unwrap_err();
+    assert_eq!(Fault::of(&refused), Some(Fault::Field), "{refused:?}");
+    served.stop().await;
+}

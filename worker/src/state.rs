@@ -16,6 +16,8 @@ pub(crate) struct Identity {
     pub(crate) worker_id: String,
     /// One higher at each start.
     pub(crate) incarnation: u64,
+    /// Drawn anew at each start: tells two daemons apart whose state was copied.
+    pub(crate) start_id: String,
     /// Name of the machine, for people.
     pub(crate) host: String,
 }
@@ -78,7 +80,8 @@ impl State {
             .map_err(|_| StateError::Damaged { path: path.clone(), found: text.clone() })?;
         let incarnation = last + 1;
         write_whole(&path, &incarnation.to_string())?;
-        let identity = Identity { worker_id, incarnation, host: host() };
+        let start_id = new_id().map_err(io_error("draw a number for", folder))?;
+        let identity = Identity { worker_id, incarnation, start_id, host: host() };
         Ok(Self { folder: folder.to_owned(), _lock: lock, identity })
     }
 

@@ -182,6 +182,11 @@ fn joined(message: &v1::JoinRequest) -> Result<Joined, Status> {
         worker: worker_id(&message.worker_id)?,
         host: name("host", &message.host)?,
         incarnation: message.incarnation,
+        // Absent from a worker of an earlier version.
+        start_id: match message.start_id.as_str() {
+            "" => String::new(),
+            text => name("start_id", text)?,
+        },
         devices: devices(&message.devices)?,
         slots: message.slots.iter().map(convert::slot).collect(),
         held,

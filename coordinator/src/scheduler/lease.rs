@@ -53,12 +53,27 @@ impl Scheduler {
         }
     }
 
+    /// Whether another process of the same identity is alive: the state folder of a worker was
+    /// copied while it ran, or with its machine. Each of the two would end what the other holds.
+    pub(crate) fn is_clone(&self, joined: &Joined) -> bool {
+        let known = self.workers.get(&joined.worker);
+        known.is_some_and(|known| {
+            known.expires.is_some()
+                && known.incarnation == joined.incarnation
+                && !known.start_id.is_empty()
+                && !joined.start_id.is_empty()
+                && known.start_id != joined.start_id
+        })
+    }
+
     pub(super) fn join(&mut self, now: Duration, joined: Joined, actions: &mut Vec<Action>) {
-        let Joined { worker: id, host, incarnation, devices, slots, held, lifetime } = joined;
+        let Joined { worker: id, host, incarnation, start_id, devices, slots, held, lifetime } =
+            joined;
         let slots =
             slots.into_iter().map(|slot| SlotEntry { slot, ready: false, holder: None }).collect();
         let mut entry = WorkerEntry::expected(now, incarnation);
-        (entry.host, entry.devices, entry.slots) = (host, devices, slots);
+        (entry.host, entry.start_id) = (host, start_id);
+        (entry.devices, entry.slots) = (devices, slots);
         entry.set_lifetime(now, lifetime);
         self.workers.insert(id.clone(), entry);
         self.count_kinds();

@@ -88,6 +88,8 @@ pub(crate) struct Joined {
     pub(crate) worker: String,
     pub(crate) host: String,
     pub(crate) incarnation: u64,
+    /// Drawn anew at each start of its process; empty where it is not known.
+    pub(crate) start_id: String,
     pub(crate) devices: Vec<Device>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) held: Vec<Held>,

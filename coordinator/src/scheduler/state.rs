@@ -148,6 +148,8 @@ impl SweepEntry {
 pub(crate) struct WorkerEntry {
     pub(crate) host: String,
     pub(crate) incarnation: u64,
+    /// The start of its process; empty where it is not known.
+    pub(super) start_id: String,
     pub(crate) devices: Vec<Device>,
     pub(crate) slots: Vec<SlotEntry>,
     /// Its leases end at this moment unless it beats; `None` once they have.
@@ -180,6 +182,7 @@ impl WorkerEntry {
         Self {
             host: String::new(),
             incarnation,
+            start_id: String::new(),
             devices: Vec::new(),
             slots: Vec::new(),
             expires: Some(now + LEASE),

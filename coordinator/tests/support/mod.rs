@@ -264,7 +264,7 @@ impl FakeWorker {
             devices: vec![device("cpu", None), device("gpu", Some("its canary failed"))],
             slots: vec![v1::Slot { index: 0, device_id: "cpu".to_owned() }],
             held,
-            lifetime_ms: None,
+            ..Default::default()
         })
         .await?;
         let (beats, receiver) = mpsc::channel(16);

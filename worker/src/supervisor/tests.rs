@@ -42,7 +42,12 @@ impl Bench {
             refused: None,
             canary: None,
         };
-        let identity = Identity { worker_id: "w".to_owned(), incarnation: 1, host: "h".to_owned() };
+        let identity = Identity {
+            worker_id: "w".to_owned(),
+            incarnation: 1,
+            start_id: "s".to_owned(),
+            host: "h".to_owned(),
+        };
         let spool = Spool::open(&home.path().join("spool"), SPOOL_BYTES_MAX).unwrap();
         let checkpoints = home.path().join("checkpoints");
         let supervisor = Supervisor::new(identity, spool, checkpoints, vec![device], seats, 2);

@@ -20,6 +20,7 @@ impl Supervisor {
         v1::JoinRequest {
             worker_id: self.identity.worker_id.clone(),
             incarnation: self.identity.incarnation,
+            start_id: self.identity.start_id.clone(),
             host: self.identity.host.clone(),
             devices: self.devices.iter().map(Into::into).collect(),
             slots: slots.collect(),
