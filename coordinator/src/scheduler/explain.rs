@@ -68,13 +68,7 @@ impl Scheduler {
                 ));
             }
         }
-        for (worker, device, left) in self.bad_devices.list(now) {
-            lines.push(format!(
-                "Device {device} of worker {worker} takes no run for {} min more: three runs failed \
-                 there within ten minutes.",
-                left.as_secs() / 60 + 1
-            ));
-        }
+        lines.extend(self.bad_places.explain(now));
         if lines.is_empty() {
             lines.push("It waits for its turn.".to_owned());
         }

@@ -59,7 +59,9 @@ impl Scheduler {
         holders: &BTreeSet<String>,
     ) -> bool {
         let alive = |holder: &String| {
-            self.workers.get(holder).is_some_and(|worker| worker.expires.is_some())
+            let worker = self.workers.get(holder);
+            worker.is_some_and(|worker| worker.expires.is_some())
+                && !self.bad_places.holds_worker(now, holder)
         };
         let trunk = run.config.parent.as_ref().and_then(|edge| self.run(&edge.run));
         now < LEASE

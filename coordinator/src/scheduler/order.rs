@@ -60,9 +60,13 @@ impl Scheduler {
         let free: Vec<(String, u32)> = self
             .workers
             .iter()
-            .filter(|(_, worker)| worker.takes_runs() && !worker.is_leaving(now))
+            .filter(|(id, worker)| {
+                worker.takes_runs()
+                    && !worker.is_leaving(now)
+                    && !self.bad_places.holds_worker(now, id)
+            })
             .flat_map(|(id, worker)| {
-                let good = |device: &str| !self.bad_devices.holds(now, id, device);
+                let good = |device: &str| !self.bad_places.holds(now, id, device);
                 let ready = worker
                     .slots
                     .iter()

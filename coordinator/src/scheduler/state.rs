@@ -17,7 +17,7 @@ use sweep_store::{Failures, SavedRun, StateRow};
 use super::{
     Action, LEASE,
     policy::{Charge, Used, Waiting},
-    rules::BadDevices,
+    rules::BadPlaces,
 };
 
 /// The scheduler. Indices into `runs` and `sweeps` never change: nothing is ever removed.
@@ -28,8 +28,8 @@ pub(crate) struct Scheduler {
     pub(super) sweeps: Vec<SweepEntry>,
     pub(super) workers: BTreeMap<String, WorkerEntry>,
     pub(super) cost: CostModel,
-    /// Devices that fail runs.
-    pub(super) bad_devices: BadDevices,
+    /// Devices and workers that fail runs.
+    pub(super) bad_places: BadPlaces,
     /// Runs with a live attempt by the worker that holds it.
     held: BTreeMap<String, BTreeSet<usize>>,
     /// The kind of device that most slots online have.

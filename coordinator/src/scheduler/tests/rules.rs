@@ -103,3 +103,53 @@ fn one_run_alone_condemns_no_device() {
     let granted = grants(&scheduler.on_event(at(202), beat("w", 1, &[], &[0])));
     assert_eq!(granted[0].key.run, good.id());
 }
+
+/// A worker with a slot on each of three devices.
+fn come_with_three_devices(scheduler: &mut Scheduler) {
+    let mut worker = joined("w", 3, 1, Vec::new());
+    let device = |id: &str| Device { id: id.into(), ..worker.devices[0].clone() };
+    worker.devices = ["gpu0", "gpu1", "gpu2"].map(device).to_vec();
+    for (slot, device) in worker.slots.iter_mut().zip(&worker.devices) {
+        slot.device_id.clone_from(&device.id);
+    }
+    scheduler.on_event(at(0), Event::Join(worker));
+    scheduler.on_event(at(0), Event::SessionOpened { worker: "w".into() });
+}
+
+#[test]
+fn devices_that_fail_together_condemn_their_worker() {
+    let mut scheduler = Scheduler::new(CostModel::default());
+    come_with_three_devices(&mut scheduler);
+    let runs: Vec<_> = (1..6).map(|n| (config(32, n * 100), RunRole::Fit)).collect();
+    scheduler.on_event(at(0), sweep(1, &runs));
+    for grant in grants(&scheduler.on_event(at(1), beat("w", 1, &[], &[0, 1, 2]))) {
+        // No device has failed three runs.
+        scheduler.on_event(at(1), ended(&grant.key, failed(FailureCause::Infrastructure)));
+    }
+    assert!(grants(&scheduler.on_event(at(10), beat("w", 1, &[], &[0, 1, 2]))).is_empty());
+    let lines = scheduler.explain(at(10), &runs[0].0.id()).unwrap();
+    assert!(lines.iter().any(|line| line.starts_with("Worker w takes no run for 30 min")));
+    // Another worker is none the worse for it.
+    come(&mut scheduler, 11, "v", 1);
+    assert_eq!(grants(&scheduler.on_event(at(11), beat("v", 1, &[], &[0]))).len(), 1);
+    for second in (20..1900).step_by(10) {
+        scheduler.on_event(at(second), beat("w", 1, &[], &[]));
+    }
+    assert!(!grants(&scheduler.on_event(at(1900), beat("w", 1, &[], &[0]))).is_empty());
+}
+
+#[test]
+fn one_run_that_fails_on_every_device_condemns_no_worker() {
+    let mut scheduler = Scheduler::new(CostModel::default());
+    come_with_three_devices(&mut scheduler);
+    let (bad, good) = (config(32, 900), config(32, 100));
+    scheduler.on_event(at(0), sweep(1, &[(bad.clone(), RunRole::Fit)]));
+    for (slot, now) in [(0, 1), (1, 10), (2, 20)] {
+        let granted = grants(&scheduler.on_event(at(now), beat("w", 1, &[], &[slot]))).remove(0);
+        assert_eq!(granted.key.run, bad.id());
+        scheduler.on_event(at(now), ended(&granted.key, failed(FailureCause::Infrastructure)));
+    }
+    scheduler.on_event(at(21), sweep(2, &[(good.clone(), RunRole::Fit)]));
+    let granted = grants(&scheduler.on_event(at(22), beat("w", 1, &[], &[0])));
+    assert_eq!(granted[0].key.run, good.id());
+}
