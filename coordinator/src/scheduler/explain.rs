@@ -61,7 +61,8 @@ impl Scheduler {
             lines.push(format!("Every slot is busy; {longer} runs are ahead of it."));
         }
         for (id, worker) in self.workers.iter().filter(|(_, worker)| worker.takes_runs()) {
-            if let Some(left) = worker.left(now).filter(|_| !self.fits(now, run, worker)) {
+            if let Some(left) = worker.left(now).filter(|_| !self.fits_somewhere(now, run, worker))
+            {
                 lines.push(format!(
                     "Worker {id} leaves in {} min, which is before the run would end there.",
                     left.as_secs() / 60

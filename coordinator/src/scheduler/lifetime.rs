@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     Scheduler,
-    state::{RunEntry, WorkerEntry},
+    state::{RunEntry, SlotEntry, WorkerEntry},
 };
 
 /// A worker leaves a minute before its end, and reading data takes time: with less than this left
@@ -35,13 +35,29 @@ impl WorkerEntry {
 }
 
 impl Scheduler {
-    /// Whether a run is predicted to end before the worker's machine is taken away; one of unknown
-    /// length is taken to.
-    pub(super) fn fits(&self, now: Duration, run: &RunEntry, worker: &WorkerEntry) -> bool {
+    /// Whether a run is predicted to end on a slot before the worker's machine is taken away; one of
+    /// unknown length is taken to.
+    pub(super) fn fits(
+        &self,
+        now: Duration,
+        run: &RunEntry,
+        worker: &WorkerEntry,
+        slot: &SlotEntry,
+    ) -> bool {
         let Some(left) = worker.left(now) else { return true };
-        let kind = worker.slots.first().and_then(|slot| worker.device_of(&slot.slot));
+        let kind = worker.device_of(&slot.slot);
         let predicted = kind.and_then(|kind| self.cost.predict_own(&kind.name, &run.config));
         predicted.is_none_or(|own| own.seconds * share_left(run) <= left.as_secs_f64())
+    }
+
+    /// Whether it is predicted to on any slot of the worker.
+    pub(super) fn fits_somewhere(
+        &self,
+        now: Duration,
+        run: &RunEntry,
+        worker: &WorkerEntry,
+    ) -> bool {
+        worker.slots.iter().any(|slot| self.fits(now, run, worker, slot))
     }
 }
 

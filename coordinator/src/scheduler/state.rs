@@ -194,6 +194,10 @@ impl WorkerEntry {
         }
     }
 
+    pub(super) fn slot(&self, index: u32) -> Option<&SlotEntry> {
+        self.slots.iter().find(|entry| entry.slot.index == index)
+    }
+
     pub(super) fn slot_mut(&mut self, index: u32) -> Option<&mut SlotEntry> {
         self.slots.iter_mut().find(|entry| entry.slot.index == index)
     }
