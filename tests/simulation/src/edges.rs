@@ -1,6 +1,7 @@
-//! Crashes at a commit of the store: a real coordinator on a real SQLite file ends, as a machine that
-//! loses its power does, before its n-th commit or right after it, and is started again. Whatever it
-//! had acknowledged by then must be there, and the sweep must end as if nothing had been.
+//! Crashes at a commit of the store: a real coordinator on a real SQLite file or Postgres server ends,
+//! as a machine that loses its power does, before its n-th commit or right after it, and is started
+//! again. Whatever it had acknowledged by then must be there, and the sweep must end as if nothing
+//! had been.
 
 use std::{
     collections::VecDeque,
@@ -49,41 +50,43 @@ impl Edge {
     }
 }
 
-/// Plays a small sweep whose coordinator, `program`, crashes at an edge; whether it came to that.
+/// Plays a small sweep whose coordinator, `program`, crashes at an edge; whether it came to that. Its
+/// store is the empty database of an address, or a file of its own.
 ///
 /// # Errors
 /// What is wrong with the sweep at its end, or that there was no end.
-pub fn play_edge(program: &Path, edge: Edge) -> anyhow::Result<bool> {
+pub fn play_edge(program: &Path, edge: Edge, database: Option<String>) -> anyhow::Result<bool> {
     let folder = tempfile::tempdir()?;
+    let file = || format!("sqlite:{}", folder.path().join("sweep.db").display());
+    let address = database.unwrap_or_else(file);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let played = timeout(PATIENCE, survive(program, edge, folder.path()));
+        let played = timeout(PATIENCE, survive(program, edge, folder.path(), &address));
         played.await.context("the sweep has no end")?
     })
 }
 
-async fn survive(program: &Path, edge: Edge, folder: &Path) -> anyhow::Result<bool> {
+async fn survive(program: &Path, edge: Edge, folder: &Path, address: &str) -> anyhow::Result<bool> {
     let runs = [scripted_run(12, 0), scripted_run(17, 1)];
-    let address = format!("sqlite:{}", folder.join("sweep.db").display());
-    let store = Store::open(&address).await?;
+    let store = Store::open(address).await?;
     store.submit(&sweep_of(&runs)).await?;
     store.close().await?;
     // Its lock goes with it.
     drop(store);
-    let mut coordinator = start(program, folder, &address, Some(edge))?;
+    let mut coordinator = start(program, folder, address, Some(edge))?;
     let (_asked, shutdown) = watch::channel(Shutdown::None);
     let local = tokio::task::LocalSet::new();
     let worker = local.spawn_local(worker::run(worker_config(folder), shutdown));
     let crashed = local
         .run_until(async {
             let mut crashed = false;
-            while !finished(&address, runs.len()).await {
+            while !finished(address, runs.len()).await {
                 ensure!(!worker.is_finished(), "the worker left");
                 if let Some(status) = coordinator.try_wait()? {
                     let log = || std::fs::read_to_string(folder.join(LOG)).unwrap_or_default();
                     ensure!(!crashed, "the coordinator ended a second time: {status}\n{}", log());
                     crashed = true;
-                    coordinator = start(program, folder, &address, None)?;
+                    coordinator = start(program, folder, address, None)?;
                 }
                 sleep(TICK).await;
             }
@@ -92,7 +95,7 @@ async fn survive(program: &Path, edge: Edge, folder: &Path) -> anyhow::Result<bo
         .await?;
     worker.abort();
     coordinator.kill().await?;
-    check(&address, &runs).await?;
+    check(address, &runs).await?;
     Ok(crashed)
 }
 
@@ -133,7 +136,7 @@ fn worker_config(folder: &Path) -> Config {
     }
 }
 
-/// Whether every run is finished; a file that cannot be read now is not.
+/// Whether every run is finished; in a store that cannot be read now none is.
 async fn finished(address: &str, runs: usize) -> bool {
     let Ok(store) = Store::open_to_read(address).await else { return false };
     let totals = store.totals().await.unwrap_or_default();

@@ -5,7 +5,7 @@
 //! A seed is the first and only one that its process plays: tokio drops the tasks of a host that
 //! crashes in an order that depends on how many tasks the process has spawned before.
 //!
-//! Beside it `edges` crashes a real coordinator on SQLite at each of its commits.
+//! Beside it `edges` crashes a real coordinator on SQLite and on Postgres at each of its commits.
 //!
 //! `scenario` draws what there is and what befalls it, `world` plays it with its `operator`,
 //! `invariant` watches, `players` plays many seeds on all cores. The crate is empty without its
