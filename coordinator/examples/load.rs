@@ -4,6 +4,8 @@
 //! load points [STREAMS [POINTS_PER_SECOND [SECONDS]]] [postgres]   paced; 0: as fast as it takes them
 //! load grants [RUNS] [postgres]                                    runs that train nothing
 //! load start  [RUNS]                                               a start on a full store
+//! load decide [RUNS [WORKERS]]                                     decisions of the scheduler alone
+//! load makespan [DRAWS]                                            its order, with costs off by half
 //! ```
 //!
 //! `points` prints durable points per second and the latency of acknowledgements, each of them what
@@ -18,7 +20,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use coordinator::{Config, Coordinator};
+use coordinator::{Config, Coordinator, rehearsal};
 use sweep_proto::{access::Access, client::Connection, convert, v1};
 use sweep_spec::{
     attempt::Ending,
@@ -30,6 +32,7 @@ use tokio::{
     io::AsyncReadExt as _,
     process::{Child, Command},
     sync::mpsc,
+    task::JoinSet,
     time::{interval_at, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -68,7 +71,12 @@ fn main() -> Result<()> {
         }
         Some("grants") => runtime.block_on(grants(number(1, 20_000)?, on_postgres)),
         Some("start") => runtime.block_on(start(number(1, 150_000)?)),
-        _ => bail!("give `points`, `grants` or `start`; hint: the first lines of this file"),
+        Some("decide") => decide(number(1, 100_000)?, number(2, 1000)?),
+        Some("makespan") => makespan(u32::try_from(number(1, 20)?)?),
+        _ => bail!(
+            "give `points`, `grants`, `start`, `decide` or `makespan`; hint: the first lines of \
+             this file"
+        ),
     }
 }
 
@@ -127,6 +135,20 @@ impl Served {
     async fn connect(&self) -> Result<Connection> {
         let access = Access::read(&self.folder.path().join("access.json"))?;
         Ok(Connection::open(&access).await?)
+    }
+
+    /// Seconds of processors that it has used.
+    fn processor_seconds(&self) -> Result<f64> {
+        /// Linux counts for programs in hundredths of a second.
+        const TICKS_PER_SECOND: f64 = 100.0;
+        let id = self.process.id().context("it runs")?;
+        let text = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+        // The name, in parentheses, may hold anything.
+        let (_, rest) = text.rsplit_once(')').context("a name")?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let ticks =
+            |place: usize| -> Result<f64> { Ok(fields.get(place).context("a field")?.parse()?) };
+        Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
     }
 
     async fn stop(mut self) -> Result<()> {
@@ -280,7 +302,7 @@ fn show_latencies(what: &str, mut latencies: Vec<Duration>) {
     latencies.sort();
     let at = |share: usize| latencies[(latencies.len() - 1) * share / 1000].as_secs_f64() * 1e3;
     println!(
-        "{what} after {:.1} ms (median), {:.1} ms (99 %), {:.1} ms (99.9 %), {} in all",
+        "{what} after {:.3} ms (median), {:.3} ms (99 %), {:.3} ms (99.9 %), {} in all",
         at(500),
         at(990),
         at(999),
@@ -342,11 +364,12 @@ async fn grants(runs: u64, on_postgres: bool) -> Result<()> {
     let connection = served.connect().await?;
     submit(&connection, runs).await?;
     let (sender, mut done) = mpsc::channel(1024);
-    let start = Instant::now();
+    let mut workers = JoinSet::new();
+    let (start, used) = (Instant::now(), served.processor_seconds()?);
     for index in 0..64 {
         let worker = Worker::join(served.connect().await?, &format!("load-{index}"), 4).await?;
         let sender = sender.clone();
-        tokio::spawn(async move {
+        workers.spawn(async move {
             if let Err(error) = end_at_once(worker, sender).await {
                 println!("a worker ended: {error:#}");
             }
@@ -359,7 +382,13 @@ async fn grants(runs: u64, on_postgres: bool) -> Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     let runs = f64::from(u32::try_from(runs)?);
     println!("{runs} runs granted and ended in {seconds:.2} s: {:.0} runs/s", runs / seconds);
-    println!("{:.3} ms for each", 1e3 * seconds / runs);
+    let used = served.processor_seconds()? - used;
+    println!(
+        "{:.3} ms for each, of which the coordinator's processors worked {:.3} ms",
+        1e3 * seconds / runs,
+        1e3 * used / runs
+    );
+    workers.shutdown().await;
     show_latencies("ends stored", latencies);
     served.stop().await
 }
@@ -396,6 +425,37 @@ async fn end_at_once(mut worker: Worker, done: mpsc::Sender<Duration>) -> Result
             }
         }
     }
+}
+
+/// How long the scheduler takes for each event while `runs` runs wait for `workers` workers.
+#[expect(clippy::disallowed_methods, reason = "it measures")]
+fn decide(runs: u64, workers: u64) -> Result<()> {
+    if runs == 0 || workers == 0 {
+        bail!("without runs and workers there is nothing to decide; hint: `decide 100000 1000`");
+    }
+    let start = Instant::now();
+    let times = rehearsal::decisions(runs, workers, &|| start.elapsed());
+    println!("{runs} runs wait for {workers} workers");
+    show_latencies("decided", times);
+    Ok(())
+}
+
+/// How near the makespans of whole grids come to their lower bound.
+fn makespan(draws: u32) -> Result<()> {
+    if draws == 0 {
+        bail!("the costs are drawn at least once; hint: `makespan 20`");
+    }
+    println!("{draws} draws of costs, each half to one and a half times what was predicted");
+    for grid in rehearsal::makespans(draws) {
+        let mean = grid.ratios.iter().sum::<f64>() / f64::from(draws);
+        let worst = grid.ratios.iter().copied().fold(0.0, f64::max);
+        println!(
+            "{} x {} runs over {} x in size, {} slots: {mean:.4} of the lower bound on average, \
+             {worst:.4} at worst",
+            grid.models, grid.sizes, grid.span, grid.slots
+        );
+    }
+    Ok(())
 }
 
 /// How long a coordinator takes to serve a store with many runs, and how much memory.

@@ -2,8 +2,8 @@
 //!
 //! [`run`] is its entry; the caller owns the listener and the moment of shutdown. Inside, `actor`
 //! is one bounded inbox around `scheduler`, a value without clock or database; `ingest` writes
-//! points in groups; `grpc` is thin. It never trains, never dials a worker, and never starts a
-//! command that a client named.
+//! points in groups; `grpc` is thin; `rehearsal` plays the scheduler alone, for benchmarks. It never
+//! trains, never dials a worker, and never starts a command that a client named.
 
 mod actor;
 mod args;
@@ -18,6 +18,7 @@ mod grpc;
 mod ingest;
 mod metrics;
 mod reach;
+pub mod rehearsal;
 mod role;
 mod scheduler;
 mod serve;

@@ -1,4 +1,3 @@
-mod decision;
 mod histories;
 mod lifetime;
 mod makespan;
@@ -7,144 +6,21 @@ mod rules;
 
 use std::collections::HashSet;
 
-use sweep_spec::{
-    attempt::FailureCause,
-    cost::CostModel,
-    id::DataId,
-    run::RunConfig,
-    shape::{LmShape, Mlp, Shape},
-    training::{Decay, Optimizer, Schedule, TRAINING_REVISION},
-};
-use sweep_store::{Failures, Outcome};
+use sweep_spec::{attempt::FailureCause, cost::CostModel, run::RunConfig};
+use sweep_store::Outcome;
 
 use super::*;
-
-fn config(width: u32, steps: u64) -> RunConfig {
-    RunConfig {
-        training_revision: TRAINING_REVISION,
-        shape: Shape::Lm(LmShape {
-            vocabulary: 256,
-            width,
-            layers: 2,
-            heads: width / 16,
-            sequence: 64,
-            mlp: Mlp::Relu2,
-            token_shift: false,
-        }),
-        data: "00112233445566778899aabbccddeeff".parse::<DataId>().unwrap(),
-        batch: 16,
-        steps,
-        optimizer: Optimizer {
-            learning_rate: 1e-2,
-            base_width: 64,
-            beta1: 0.9,
-            beta2: 0.95,
-            epsilon: 1e-8,
-            weight_decay: 0.1,
-            clip_norm: 1.0,
-        },
-        schedule: Schedule {
-            warmup_steps: 100,
-            warmup_fraction: 0.1,
-            decay: Decay::Wsd { fraction: 0.2 },
-        },
-        seed: 1,
-        parent: None,
-        mixture: Vec::new(),
-    }
-}
-
-fn saved(config: &RunConfig) -> SavedRun {
-    SavedRun {
-        id: config.id(),
-        state: RunState::Queued,
-        attempts: 0,
-        config: config.clone(),
-        failures: Failures::default(),
-        checkpoint: None,
-        checkpoints: Vec::new(),
-        kept: Vec::new(),
-        live: None,
-    }
-}
-
-fn sweep(name: u8, members: &[(RunConfig, RunRole)]) -> Event {
-    Event::Sweep {
-        id: sweep_id(name),
-        members: members.iter().map(|(config, role)| (config.id(), *role)).collect(),
-        runs: members.iter().map(|(config, _)| saved(config)).collect(),
-        cancelled: false,
-        policy: Policy::default(),
-    }
-}
-
-fn sweep_id(name: u8) -> SweepId {
-    format!("{name:032x}").parse().unwrap()
-}
-
-fn join(worker: &str, slots: u32, incarnation: u64, held: Vec<Held>) -> Event {
-    Event::Join(joined(worker, slots, incarnation, held))
-}
-
-fn joined(worker: &str, slots: u32, incarnation: u64, held: Vec<Held>) -> Joined {
-    Joined {
-        worker: worker.into(),
-        host: "box".into(),
-        incarnation,
-        devices: vec![Device {
-            id: "cpu".into(),
-            name: "AMD EPYC".into(),
-            backend: "cpu".into(),
-            memory_bytes: None,
-            software: false,
-            refused: None,
-            canary: Some("reference".into()),
-        }],
-        slots: (0..slots).map(|index| Slot { index, device_id: "cpu".into() }).collect(),
-        held,
-        lifetime: None,
-    }
-}
-
-fn beat(worker: &str, incarnation: u64, running: &[AttemptKey], free: &[u32]) -> Event {
-    Event::Beat(Beat {
-        worker: worker.into(),
-        incarnation,
-        received: u64::MAX,
-        running: running
-            .iter()
-            .map(|key| Running { key: key.clone(), step: 1, tokens_per_second: None })
-            .collect(),
-        free_slots: free.to_vec(),
-        ..Beat::default()
-    })
-}
+use crate::rehearsal::{
+    crowded,
+    events::{at, beat, config, ended_in, grants, join, joined, sweep, sweep_id},
+};
 
 fn ended(key: &AttemptKey, ending: Ending) -> Event {
-    Event::Ended(Ended {
-        key: key.clone(),
-        ending,
-        resume_step: Some(0),
-        seconds: Some(1.0),
-        peak_memory_bytes: None,
-        points_thinned: 0,
-    })
+    ended_in(key, ending, Some(1.0))
 }
 
 fn failed(cause: FailureCause) -> Ending {
     Ending::Failed { cause, reason: "it fell".into() }
-}
-
-fn grants(actions: &[Action]) -> Vec<Grant> {
-    let grant = |action: &Action| match action {
-        Action::Grant(grant) => Some(grant.clone()),
-        _ => None,
-    };
-    actions.iter().filter_map(grant).collect()
-}
-
-fn at(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
 }
 
 /// A scheduler with one worker of some slots whose session is open.
@@ -214,6 +90,23 @@ fn a_silent_worker_loses_its_lease_and_the_run_is_granted_anew() {
     scheduler.on_event(at(23), Event::SessionOpened { worker: "w".into() });
     let second = grants(&scheduler.on_event(at(24), beat("w", 2, &[], &[0]))).remove(0);
     assert_eq!((second.key.run, second.key.number), (first.key.run, 2));
+}
+
+#[test]
+fn the_copy_of_a_worker_is_told_from_the_worker_that_comes_back() {
+    let start = |incarnation, start_id: &str| Joined {
+        start_id: start_id.into(),
+        ..joined("w", 1, incarnation, Vec::new())
+    };
+    let mut scheduler = Scheduler::new(CostModel::default());
+    scheduler.on_event(at(0), Event::Join(start(1, "one")));
+    assert!(!scheduler.is_clone(&start(1, "one")), "its connection broke");
+    assert!(!scheduler.is_clone(&start(2, "two")), "it was started again");
+    assert!(!scheduler.is_clone(&start(1, "")), "an earlier version");
+    assert!(scheduler.is_clone(&start(1, "two")));
+    // Once the first is gone, the other may have its place.
+    scheduler.on_event(at(30), Event::Tick);
+    assert!(!scheduler.is_clone(&start(1, "two")));
 }
 
 #[test]
@@ -530,4 +423,18 @@ fn after_a_restart_the_checkpoints_of_a_trunk_are_known() {
     scheduler.on_event(at(0), event);
     let granted = ids(&scheduler.on_event(at(1), beat("w", 1, &[], &[0])));
     assert_eq!(granted, [members[1].0.id()]);
+}
+
+/// Two hundred workers fall silent in one moment: one event ends all that they held, in one list.
+#[test]
+fn two_hundred_lost_workers_are_one_event() {
+    let mut scheduler = crowded(1000, 200);
+    let names: Vec<String> = scheduler.workers.keys().cloned().collect();
+    let beats =
+        names.iter().map(|name| scheduler.on_event(at(1), beat(name, 1, &[], &[0, 1, 2, 3])));
+    assert_eq!(beats.map(|actions| grants(&actions).len()).sum::<usize>(), 800);
+    let actions = scheduler.on_event(at(60), Event::Tick);
+    let lost =
+        |action: &&Action| matches!(action, Action::End(row) if row.outcome == Outcome::Lost);
+    assert_eq!(actions.iter().filter(lost).count(), 800);
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn with_terms(number: u8, members: &[(RunConfig, RunRole)], terms: Policy) -> Event {
+fn with_terms(number: u64, members: &[(RunConfig, RunRole)], terms: Policy) -> Event {
     let Event::Sweep { id, members, runs, cancelled, .. } = sweep(number, members) else {
         unreachable!("it makes a sweep");
     };
@@ -13,7 +13,7 @@ fn fits(width: u32, steps: std::ops::Range<u64>) -> Vec<(RunConfig, RunRole)> {
     steps.map(|steps| (config(width, steps), RunRole::Fit)).collect()
 }
 
-fn change(number: u8, terms: Policy) -> Event {
+fn change(number: u64, terms: Policy) -> Event {
     Event::Policy { sweep: sweep_id(number), policy: terms }
 }
 
