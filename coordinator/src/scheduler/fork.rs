@@ -73,7 +73,8 @@ impl Scheduler {
     /// trained, by the index of the trunk.
     pub(super) fn tails(&self, speeds: &mut Speeds, kind: Option<&str>) -> HashMap<usize, f64> {
         let mut tails: HashMap<usize, f64> = HashMap::new();
-        for run in self.runs.iter().filter(|run| run.state == RunState::Queued) {
+        let branches = self.branches.iter().map(|&index| &self.runs[index]);
+        for run in branches.filter(|run| run.state == RunState::Queued) {
             let Some(edge) = &run.config.parent else { continue };
             let Some(&trunk) = self.index.get(&edge.run) else { continue };
             let tail = tails.entry(trunk).or_default();
@@ -89,7 +90,8 @@ impl Scheduler {
         if !std::mem::take(&mut self.unsettled) {
             return;
         }
-        for index in 0..self.runs.len() {
+        for place in 0..self.branches.len() {
+            let index = self.branches[place];
             let run = &self.runs[index];
             if run.state != RunState::Queued || run.live.is_some() {
                 continue;

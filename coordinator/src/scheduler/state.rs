@@ -25,6 +25,8 @@ use super::{
 pub(crate) struct Scheduler {
     pub(super) runs: Vec<RunEntry>,
     pub(super) index: HashMap<RunId, usize>,
+    /// The runs that fork from a trunk.
+    pub(super) branches: Vec<usize>,
     pub(super) sweeps: Vec<SweepEntry>,
     pub(super) workers: BTreeMap<String, WorkerEntry>,
     pub(super) cost: CostModel,
@@ -245,6 +247,8 @@ impl Scheduler {
         runs: Vec<SavedRun>,
         cancelled: bool,
     ) {
+        self.runs.reserve(runs.len());
+        self.index.reserve(runs.len());
         for run in runs {
             self.add_run(now, run);
         }
@@ -319,6 +323,9 @@ impl Scheduler {
         });
         let index = self.runs.len();
         self.index.insert(saved.id.clone(), index);
+        if saved.config.parent.is_some() {
+            self.branches.push(index);
+        }
         let kin = self.kin_of(&saved.config);
         self.runs.push(RunEntry {
             id: saved.id,

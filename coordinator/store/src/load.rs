@@ -12,7 +12,7 @@ use crate::{
     error::StoreError,
     lines::{COLUMN, Columns, LINE, lines},
     record::{Failures, LiveAttempt, Saved, SavedRun, SavedSweep},
-    run::{role, state},
+    run::{count, role, state},
     sql::query,
 };
 
@@ -98,15 +98,20 @@ impl Database {
     }
 
     /// Every run, in pages: the texts of all at once would be most of the memory of a start. A page is
-    /// parsed while the next one is fetched.
+    /// parsed, and put in order, while the next one is fetched: a database that is asked for lines in
+    /// order copies each of them twice more.
     async fn load_all_runs(&self) -> Result<Vec<SavedRun>, StoreError> {
         let failed = |error| self.failed(error);
-        let mut runs = Vec::new();
+        let known = query("SELECT count(*) FROM run").fetch_one(self.reader()).await;
+        let known = known.and_then(|row| row.try_get(0)).map_err(failed)?;
+        // Once and for all: growing would copy every run a few times.
+        let mut runs = Vec::with_capacity(usize::try_from(count(known)).unwrap_or(0));
         let mut parsing: Option<JoinHandle<Result<Vec<SavedRun>, StoreError>>> = None;
         let mut after: i64 = 0;
         loop {
             let page = query(concat!(
-                "SELECT max(page.run_no), string_agg(page.line, $2 ORDER BY page.run_no) \
+                "SELECT max(page.run_no), \
+                 string_agg(CAST(page.run_no AS TEXT) || $1 || page.line, $2) \
                  FROM (SELECT run.run_no, ",
                 saved_line!(),
                 " AS line ",
@@ -121,15 +126,16 @@ impl Database {
             let Some(last) = row.try_get(0).map_err(failed)? else { return Ok(runs) };
             after = last;
             let page: Option<String> = row.try_get(1).map_err(failed)?;
-            parsing = Some(spawn_blocking(move || lines(page.as_deref()).map(saved_run).collect()));
+            parsing = Some(spawn_blocking(move || in_order(page.as_deref(), saved_run)));
         }
     }
 
     /// The runs of a sweep in order, with what they are for.
     async fn members(&self, sweep_no: i64) -> Result<Vec<(RunId, RunRole)>, StoreError> {
         let row = query(
-            "SELECT string_agg(run.id || $1 || sweep_run.role, $2 ORDER BY sweep_run.position) \
-             FROM sweep_run JOIN run USING (run_no) WHERE sweep_run.sweep_no = $3",
+            "SELECT string_agg(CAST(sweep_run.position AS TEXT) || $1 || run.id || $1 \
+             || sweep_run.role, $2) FROM sweep_run JOIN run USING (run_no) \
+             WHERE sweep_run.sweep_no = $3",
         )
         .bind(COLUMN)
         .bind(LINE)
@@ -139,8 +145,21 @@ impl Database {
         .map_err(|error| self.failed(error))?;
         let members: Option<String> = row.try_get(0).map_err(|error| self.failed(error))?;
         let member = |mut columns: Columns<'_>| Ok((columns.value()?, role(columns.text()?)?));
-        lines(members.as_deref()).map(member).collect()
+        in_order(members.as_deref(), member)
     }
+}
+
+/// What lines say, in the order of the number that each of them begins with.
+fn in_order<T>(
+    text: Option<&str>,
+    read: impl Fn(Columns<'_>) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let numbered = |mut columns: Columns<'_>| -> Result<(i64, T), StoreError> {
+        Ok((columns.value()?, read(columns)?))
+    };
+    let mut all: Vec<(i64, T)> = lines(text).map(numbered).collect::<Result<_, _>>()?;
+    all.sort_by_key(|&(number, _)| number);
+    Ok(all.into_iter().map(|(_, one)| one).collect())
 }
 
 fn sweep_id(text: String) -> Result<SweepId, StoreError> {
