@@ -151,6 +151,10 @@ impl Actor {
                 let result = self.event(Event::Drop(runs)).await;
                 let _ = reply.send(result.map(|actions| given_up(&actions)));
             }
+            Request::Pause(runs, paused, reply) => {
+                let result = self.event(Event::Pause { runs, paused }).await;
+                let _ = reply.send(result.map(|actions| paused_runs(&actions)));
+            }
             Request::Cancel(sweep, reply) => {
                 let _ = reply.send(self.cancel(sweep).await);
             }
@@ -392,6 +396,10 @@ impl Actor {
                         turn.ends.push(row);
                     }
                     Action::SetState(row) => turn.states.push(row),
+                    Action::SetState(row) => states.push(row),
+                    Action::SetPaused { runs, paused } => {
+                        self.store.set_paused(&runs, paused).await?;
+                    }
                     Action::MarkSweep { sweep, cancelled } => {
                         self.store.mark_sweep(&sweep, cancelled).await?;
                     }
@@ -509,6 +517,15 @@ fn given_up(actions: &[Action]) -> (u32, u32) {
         }
     }
     (cancelled + stopping, stopping)
+}
+
+/// Runs that actions pause or let go on: all of them, and those that stop now.
+fn paused_runs(actions: &[Action]) -> (u32, u32) {
+    let changed = actions.iter().map(|action| match action {
+        Action::SetPaused { runs, .. } => runs.len(),
+        _ => 0,
+    });
+    (u32::try_from(changed.sum::<usize>()).unwrap_or(u32::MAX), given_up(actions).1)
 }
 
 fn grant_row(grant: &Grant) -> GrantRow {

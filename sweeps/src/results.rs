@@ -47,6 +47,8 @@ pub(crate) struct RunResult {
     pub(crate) state: RunState,
     /// Why it failed or diverged.
     pub(crate) reason: Option<String>,
+    /// Held back by itself until it is resumed.
+    pub(crate) paused: bool,
     /// Validation loss at the last step, in nats per token.
     pub(crate) loss: Option<f64>,
     /// The same per byte of text.
@@ -97,6 +99,11 @@ impl RunResult {
     /// A short name that tells people which run it is.
     pub(crate) fn label(&self) -> String {
         self.id.chars().take(sweep_spec::id::SHORT_DIGITS).collect()
+    }
+
+    /// Whether it would be trained but for its own pause.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.paused && !self.state.is_ended()
     }
 
     /// Parameters by convention.
@@ -447,6 +454,7 @@ fn run_result(row: v1::RunRow) -> Result<RunResult, Failure> {
         budget: row.budget_flops,
         state: convert::run_state("state", row.state).or_exit(Exit::Failed)?,
         reason: row.reason,
+        paused: row.paused,
         loss: observed(row.final_validation_loss),
         bits_per_byte: observed(row.final_validation_bits_per_byte),
         seconds: row.measured_seconds,
@@ -487,6 +495,7 @@ mod tests {
             budget: None,
             state: RunState::Finished,
             reason: None,
+            paused: false,
             loss: Some(1.5),
             bits_per_byte: None,
             seconds: Some(1.0),

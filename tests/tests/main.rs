@@ -15,6 +15,7 @@ mod guards;
 mod lifecycle;
 mod lifetime;
 mod network;
+mod operations;
 mod postgres;
 mod resume;
 mod samples;

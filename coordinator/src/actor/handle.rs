@@ -66,6 +66,7 @@ pub(super) enum Request {
     Submit(Box<NewSweep>, bool, Policy, Reply<(Submitted, u32)>),
     Update(SweepId, PolicyChange, Reply<(Policy, u32)>),
     Drop(Vec<RunId>, Reply<(u32, u32)>),
+    Pause(Vec<RunId>, bool, Reply<(u32, u32)>),
     Cancel(SweepId, Reply<(u32, u32)>),
     Retry(Vec<RunId>, Reply<u32>),
     Join(Joined, Reply<Verdicts>),
@@ -122,6 +123,15 @@ impl Handle {
     /// Gives up runs by themselves; how many, and how many of them stop now.
     pub(crate) async fn drop_runs(&self, runs: Vec<RunId>) -> Result<(u32, u32), Status> {
         self.ask(|reply| Request::Drop(runs, reply)).await
+    }
+
+    /// Holds runs back by themselves, or lets them go on; how many, and how many of them stop now.
+    pub(crate) async fn pause_runs(
+        &self,
+        runs: Vec<RunId>,
+        paused: bool,
+    ) -> Result<(u32, u32), Status> {
+        self.ask(|reply| Request::Pause(runs, paused, reply)).await
     }
 
     pub(crate) async fn cancel(&self, sweep: SweepId) -> Result<(u32, u32), Status> {

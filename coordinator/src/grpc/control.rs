@@ -1,30 +1,29 @@
 //! The service of the command line.
 
-use std::{collections::HashMap, fmt, net::SocketAddr};
+use std::collections::HashSet;
 
-use sweep_proto::{RECIPE_BYTES_MAX, SWEEP_RUNS_MAX, convert, fault::Fault, v1, version};
+use sweep_proto::{SWEEP_RUNS_MAX, convert, fault::Fault, v1, version};
 use sweep_spec::{
     attempt::{AttemptKey, RunState},
-    grid::{Grid, GridRun},
     id::{RunId, SweepId},
     metric::Metric,
-    policy::Policy,
-    run::RunRole,
     training::TRAINING_REVISION,
 };
-use sweep_store::{NewRun, NewSweep, StateCount, Submitted, SweepRecord};
+use sweep_store::{StateCount, Submitted, SweepRecord};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     STREAM_MESSAGES_MAX, Shared, Streamed, history, progress,
+    STREAM_MESSAGES_MAX, Shared, Streamed,
+    audit::{audit, audited, operator},
+    progress,
     rows::{CurveSink, RowSink, each_run},
+    submission::receive_sweep,
 };
 use crate::{
     actor::{PolicyChange, store_status},
-    auth::operators_only,
-    clock::unix_ms,
     scheduler::WorkerView,
 };
 
@@ -65,6 +64,10 @@ impl ControlService {
 
     /// The ids of runs by their names.
     async fn find_runs(&self, runs: &[String]) -> Result<Vec<RunId>, Status> {
+        if runs.len() > SWEEP_RUNS_MAX {
+            let message = format!("runs: {} are above {SWEEP_RUNS_MAX}", runs.len());
+            return Err(Fault::Limit.status(message));
+        }
         let mut ids = Vec::with_capacity(runs.len());
         for run in runs {
             ids.push(self.shared.store.find_run(run).await.map_err(store_status)?);
@@ -75,7 +78,7 @@ impl ControlService {
     /// The ids of runs selected by name, all of them members of a sweep.
     async fn members(&self, sweep: SweepId, runs: &[String]) -> Result<Vec<RunId>, Status> {
         let ids = self.find_runs(runs).await?;
-        let of_sweep: std::collections::HashSet<RunId> = self
+        let of_sweep: HashSet<RunId> = self
             .shared
             .actor
             .view(move |scheduler, _| {
@@ -298,8 +301,28 @@ impl v1::control_server::Control for ControlService {
         let sweep = store.find_sweep(&message.sweep).await.map_err(store_status)?;
         let v1::UpdateSweepRequest { paused, checks_held, priority, .. } = message;
         let change = PolicyChange { paused, checks_held, priority };
+        let id = sweep.id.clone();
         let (policy, runs_stopping) = self.shared.actor.update(sweep.id, change).await?;
-        Ok(Response::new(v1::UpdateSweepReply { policy: Some((&policy).into()), runs_stopping }))
+        let runs_paused =
+            self.shared.actor.view(move |scheduler, _| scheduler.paused_of(&id)).await?;
+        let policy = Some((&policy).into());
+        Ok(Response::new(v1::UpdateSweepReply { policy, runs_stopping, runs_paused }))
+    }
+
+    async fn pause_runs(
+        &self,
+        request: Request<v1::PauseRunsRequest>,
+    ) -> Result<Response<v1::PauseRunsReply>, Status> {
+        let message = audited("pause", request)?;
+        if message.runs.is_empty() {
+            return Err(convert::FieldError::new("runs", "name at least one").into());
+        }
+        let store = &self.shared.store;
+        let sweep = store.find_sweep(&message.sweep).await.map_err(store_status)?;
+        let runs = self.members(sweep.id, &message.runs).await?;
+        let (runs_changed, runs_stopping) =
+            self.shared.actor.pause_runs(runs, message.paused).await?;
+        Ok(Response::new(v1::PauseRunsReply { runs_changed, runs_stopping }))
     }
 
     async fn retry_runs(
@@ -309,7 +332,7 @@ impl v1::control_server::Control for ControlService {
         let message = audited("retry", request)?;
         let (sweep, mut runs) = self.select(&message.sweep, &message.runs).await?;
         if let Some(sweep) = sweep {
-            let chosen = runs;
+            let chosen: HashSet<RunId> = runs.into_iter().collect();
             runs = self
                 .shared
                 .actor
@@ -399,144 +422,6 @@ impl v1::control_server::Control for ControlService {
             .map_err(|error| Status::internal(format!("the cost model: {error}")))?;
         Ok(Response::new(v1::GetCostModelReply { cost_model_json }))
     }
-}
-
-/// The message of a change that an operator asks for, once the log knows of it.
-fn audited<T: fmt::Debug>(call: &str, request: Request<T>) -> Result<T, Status> {
-    let peer = operator(call, &request)?;
-    let message = request.into_inner();
-    audit(peer, call, &message);
-    Ok(message)
-}
-
-/// Where an operator's call comes from; one of anybody else is refused, and the log knows of it too.
-fn operator<T>(call: &str, request: &Request<T>) -> Result<Option<SocketAddr>, Status> {
-    let peer = request.remote_addr();
-    operators_only(request).inspect_err(|status| {
-        tracing::warn!(target: "audit", call, ?peer, why = status.message(), "refused");
-    })?;
-    Ok(peer)
-}
-
-/// Tells the log who asks for a change and for which, under the target `audit`. As `Debug`, so that a
-/// name cannot break a line.
-fn audit(peer: Option<SocketAddr>, call: &str, what: &dyn fmt::Debug) {
-    tracing::info!(target: "audit", call, ?peer, ?what, "asked for");
-}
-
-/// Reads a sweep from its stream and checks that it is what its ids say.
-async fn receive_sweep(
-    mut parts: Streaming<v1::SubmitSweepRequest>,
-) -> Result<(NewSweep, bool, Policy), Status> {
-    use v1::submit_sweep_request::Part;
-    let first = parts.message().await?.and_then(|message| message.part);
-    let Some(Part::Header(header)) = first else {
-        return Err(convert::FieldError::new("header", "must come first").into());
-    };
-    let id = convert::sweep_id("header.sweep_id", &header.sweep_id)?;
-    if header.recipe.len() > RECIPE_BYTES_MAX {
-        return Err(Fault::Limit.status("header.recipe: more than 1 MiB"));
-    }
-    if header.name.is_empty() || header.name.len() > 200 {
-        return Err(convert::FieldError::new("header.name", "must have 1 to 200 bytes").into());
-    }
-    let policy = convert::policy("header.policy", header.policy.as_ref())?;
-    let expected = header.runs as usize;
-    if expected == 0 || expected > SWEEP_RUNS_MAX {
-        let message = format!("header.runs: {expected} is not 1 to {SWEEP_RUNS_MAX}");
-        return Err(Fault::Limit.status(message));
-    }
-    let mut grid = Grid { runs: Vec::with_capacity(expected), merged: 0 };
-    while let Some(message) = parts.message().await? {
-        let index = grid.runs.len();
-        let Some(Part::Run(run)) = message.part else {
-            return Err(convert::FieldError::new(format!("run[{index}]"), "is no run").into());
-        };
-        if index == expected {
-            return Err(convert::FieldError::new("header.runs", "more runs came").into());
-        }
-        grid.runs.push(grid_run(index, &run)?);
-    }
-    if grid.runs.len() != expected {
-        let problem = format!("{expected} were announced, {} came", grid.runs.len());
-        return Err(convert::FieldError::new("header.runs", problem).into());
-    }
-    check_edges(&grid)?;
-    let found = grid.sweep_id(&header.name);
-    if found != id {
-        let problem = format!("the runs make sweep {found}");
-        return Err(convert::FieldError::new("header.sweep_id", problem).into());
-    }
-    let runs = grid
-        .runs
-        .into_iter()
-        .map(|entry| NewRun {
-            run: entry.run,
-            role: entry.role,
-            budget_flops: entry.budget,
-            tokens_requested: entry.tokens_requested,
-        })
-        .collect();
-    let sweep = NewSweep {
-        id,
-        name: header.name,
-        recipe: header.recipe,
-        runs,
-        unix_ms: unix_ms(),
-        planned_seconds: header.planned_seconds.filter(|seconds| *seconds >= 0.0),
-    };
-    Ok((sweep, header.supersede, policy))
-}
-
-/// A branch comes with its trunk: the scheduler would wait for ever for one that nobody trains.
-fn check_edges(grid: &Grid) -> Result<(), Status> {
-    let trunks: HashMap<RunId, &GridRun> = grid
-        .runs
-        .iter()
-        .filter(|entry| entry.run.config.is_trunk())
-        .map(|entry| (entry.run.config.id(), entry))
-        .collect();
-    for (index, entry) in grid.runs.iter().enumerate() {
-        let refused = |problem: String| {
-            Status::from(convert::FieldError::new(format!("run[{index}].run_json"), problem))
-        };
-        if (entry.role == RunRole::Trunk) != entry.run.config.is_trunk() {
-            return Err(refused(
-                "its role and its schedule disagree on whether it is a trunk".into(),
-            ));
-        }
-        let Some(edge) = &entry.run.config.parent else { continue };
-        let trunk = trunks.get(&edge.run);
-        let alike = entry.run.config.trunk().is_some_and(|own| own.id() == edge.run);
-        match trunk {
-            _ if !alike => return Err(refused(format!("cannot fork from run {}", edge.run))),
-            None => return Err(refused(format!("its trunk {} is not of the sweep", edge.run))),
-            Some(trunk) if !trunk.run.forks.contains(&edge.step) => {
-                return Err(refused(format!(
-                    "its trunk keeps no checkpoint of step {}",
-                    edge.step
-                )));
-            }
-            Some(_) => {}
-        }
-    }
-    Ok(())
-}
-
-fn grid_run(index: usize, message: &v1::SubmittedRun) -> Result<GridRun, Status> {
-    let at = |name: &str| format!("run[{index}].{name}");
-    let id = convert::run_id(&at("run_id"), &message.run_id)?;
-    let run = convert::run(&at("run_json"), &id, &message.run_json)?;
-    if !run.config.is_current_revision() {
-        let problem = format!("is made for revision {}", run.config.training_revision);
-        return Err(convert::FieldError::new(at("run_json"), problem).into());
-    }
-    Ok(GridRun {
-        run,
-        role: convert::role(&at("role"), message.role)?,
-        tokens_requested: message.tokens_requested,
-        budget: message.budget_flops,
-    })
 }
 
 pub(super) fn counts(states: impl Iterator<Item = (RunState, u64)>) -> v1::RunCounts {

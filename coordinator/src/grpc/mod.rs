@@ -1,10 +1,12 @@
 //! The services: messages in, requests to actor and store, messages out. They decide nothing.
 
 mod artifacts;
+mod audit;
 mod control;
 mod history;
 mod progress;
 mod rows;
+mod submission;
 mod work;
 
 use std::pin::Pin;

@@ -114,6 +114,7 @@ fn run_row(record: RunRecord, with_json: bool) -> v1::RunRow {
         run_json: with_json.then_some(record.run_json),
         canary: record.canary,
         device_refused: record.device_refused,
+        paused: record.paused,
     }
 }
 

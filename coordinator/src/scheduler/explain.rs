@@ -80,8 +80,17 @@ impl Scheduler {
 fn explain_running(run: &RunEntry) -> String {
     match &run.live {
         Some(live) => format!(
-            "Attempt {} is at step {} of {} on worker {} ({}).",
-            run.attempts, live.step, run.config.steps, live.worker, live.device_name
+            "Attempt {} is at step {} of {} on worker {} ({}){}.",
+            run.attempts,
+            live.step,
+            run.config.steps,
+            live.worker,
+            live.device_name,
+            match (live.stopping, run.paused) {
+                (true, true) => ", and stops with a checkpoint: it is paused",
+                (true, false) => ", and stops with a checkpoint",
+                (false, _) => "",
+            }
         ),
         None => "It is about to start.".to_owned(),
     }

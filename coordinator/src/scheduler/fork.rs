@@ -160,6 +160,7 @@ impl Scheduler {
                 let entry = &self.runs[index];
                 let stands = match (&entry.live, entry.state) {
                     (Some(live), _) => format!("is at step {} now", live.step),
+                    (None, RunState::Queued) if entry.paused => "is paused by itself".to_owned(),
                     (None, RunState::Queued) => "waits for a slot itself".to_owned(),
                     (None, state) => format!("is {} (hint: sweep retry {trunk})", state.name()),
                 };

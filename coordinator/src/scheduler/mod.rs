@@ -37,6 +37,9 @@ pub(crate) const LEASE: Duration = Duration::from_secs(20);
 /// the next one.
 pub(crate) const GRANTS_MAX: usize = 256;
 
+/// Why an attempt stops whose run is held back.
+const PAUSED: &str = "paused";
+
 /// What happened.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
@@ -56,6 +59,8 @@ pub(crate) enum Event {
     Policy { sweep: SweepId, policy: Policy },
     /// Runs are given up by themselves.
     Drop(Vec<RunId>),
+    /// Runs are held back by themselves, or go on.
+    Pause { runs: Vec<RunId>, paused: bool },
     /// A sweep is given up.
     Cancel(SweepId),
     /// Failed and cancelled runs get a fresh budget.
@@ -159,6 +164,8 @@ pub(crate) enum Action {
     End(EndRow),
     /// Store a state.
     SetState(StateRow),
+    /// Store that runs are held back by themselves, or no longer.
+    SetPaused { runs: Vec<RunId>, paused: bool },
     /// Store that a sweep is given up.
     MarkSweep { sweep: SweepId, cancelled: bool },
     /// Store a grant, then send it.
@@ -215,10 +222,14 @@ impl Scheduler {
                 self.hold_time_limits(now, &mut actions);
             }
             Event::Drop(runs) => self.drop_runs(&runs, &mut actions),
+            Event::Pause { runs, paused } => self.pause_runs(&runs, paused, &mut actions),
             Event::Cancel(sweep) => self.cancel(&sweep, &mut actions),
             Event::Retry(runs) => self.retry(&runs, &mut actions),
             Event::Join(joined) => self.join(now, joined, &mut actions),
-            Event::SessionOpened { worker } => self.set_session(&worker, true),
+            Event::SessionOpened { worker } => {
+                self.set_session(&worker, true);
+                self.stop_again(&worker, &mut actions);
+            }
             Event::SessionClosed { worker } => self.set_session(&worker, false),
             Event::Beat(beat) => self.beat(now, beat, &mut actions),
             Event::Sent { key, sequence } => self.sent(&key, sequence),
@@ -272,6 +283,29 @@ impl Scheduler {
         }
     }
 
+    /// Holds runs that have not ended back by themselves, or lets them go on. What is trained stops
+    /// with a checkpoint; only changes are stored.
+    fn pause_runs(&mut self, runs: &[RunId], paused: bool, actions: &mut Vec<Action>) {
+        let mut changed = Vec::new();
+        for id in runs {
+            let Some(&index) = self.index.get(id) else { continue };
+            let run = &mut self.runs[index];
+            if run.paused != paused && (!paused || !run.state.is_ended()) {
+                run.paused = paused;
+                changed.push(index);
+            }
+        }
+        if changed.is_empty() {
+            return;
+        }
+        self.stale = true;
+        let runs = changed.iter().map(|&index| self.runs[index].id.clone()).collect();
+        actions.push(Action::SetPaused { runs, paused });
+        for index in changed.into_iter().filter(|_| paused) {
+            self.stop(index, PAUSED, actions);
+        }
+    }
+
     /// Stops the attempt at a run, with a checkpoint, if one is live and not stopping yet.
     fn stop(&mut self, index: usize, reason: &str, actions: &mut Vec<Action>) {
         let run = &mut self.runs[index];
@@ -282,6 +316,21 @@ impl Scheduler {
             key: AttemptKey { run: run.id.clone(), number: run.attempts },
             reason: reason.to_owned(),
         });
+    }
+
+    /// Says again what a worker is to stop: it may have been away, and so may the coordinator, when it
+    /// was said first. To stop twice changes nothing.
+    fn stop_again(&mut self, worker: &str, actions: &mut Vec<Action>) {
+        for index in self.held_by(worker) {
+            let paused = self.runs[index].paused;
+            if let Some(live) = self.runs[index].live.as_mut()
+                && (live.stopping || paused)
+            {
+                live.stopping = false;
+                let reason = if paused { PAUSED } else { "it was to stop before" };
+                self.stop(index, reason, actions);
+            }
+        }
     }
 
     fn retry(&mut self, runs: &[RunId], actions: &mut Vec<Action>) {

@@ -41,6 +41,13 @@ impl Scheduler {
         self.sweep_number(sweep).map(|number| &self.sweeps[number].policy)
     }
 
+    /// Runs of a sweep that have not ended and are paused by themselves.
+    pub(crate) fn paused_of(&self, sweep: &SweepId) -> u32 {
+        let members = self.members(sweep).into_iter();
+        let paused = members.filter(|(run, _)| run.paused && !run.state.is_ended()).count();
+        u32::try_from(paused).unwrap_or(u32::MAX)
+    }
+
     /// Sets the terms of a sweep; one that is paused lets go of its slots.
     pub(super) fn set_policy(&mut self, sweep: &SweepId, policy: Policy, out: &mut Vec<Action>) {
         let Some(number) = self.sweep_number(sweep) else { return };
@@ -114,8 +121,12 @@ impl Scheduler {
             && (role != RunRole::Check || (sweep.fit_open == 0 && !sweep.policy.checks_held))
     }
 
-    /// The sweep that a run is granted for: the one of the highest priority that admits it.
+    /// The sweep that a run is granted for: the one of the highest priority that admits it. None has
+    /// one that is paused by itself.
     pub(super) fn charged_to(&self, index: usize) -> Option<usize> {
+        if self.runs[index].paused {
+            return None;
+        }
         let admitting = self.runs[index].sweeps.iter().filter(|(n, role)| self.admits(*n, *role));
         let rank = |number: usize| (self.sweeps[number].policy.priority, Reverse(number));
         admitting.map(|&(number, _)| number).max_by_key(|&number| rank(number))
@@ -210,27 +221,31 @@ impl Scheduler {
         if members.iter().any(|&(run, _)| self.runs[run].live.is_some()) {
             return None;
         }
-        let mut waiting = members
+        let waiting: Vec<(usize, RunRole)> = members
             .iter()
-            .filter(|&&(run, _)| self.runs[run].state == RunState::Queued)
+            .copied()
+            .filter(|&(run, _)| self.runs[run].state == RunState::Queued)
             // Its trunk waits as well, and decides.
-            .filter(|&&(run, _)| !matches!(self.fork(&self.runs[run]), Fork::Waits(_)))
-            .filter(|&&(_, role)| role != RunRole::Check || self.sweeps[number].fit_open == 0)
-            .peekable();
-        let &&(first, _) = waiting.peek()?;
+            .filter(|&(run, _)| !matches!(self.fork(&self.runs[run]), Fork::Waits(_)))
+            .filter(|&(_, role)| role != RunRole::Check || self.sweeps[number].fit_open == 0)
+            .collect();
         let goes_on = |&(run, role): &(usize, RunRole)| {
             let held = role == RunRole::Check && self.sweeps[number].policy.checks_held;
-            held || self.is_afforded(run)
+            (held && !self.runs[run].paused) || self.is_afforded(run)
         };
-        if waiting.any(goes_on) {
+        if waiting.is_empty() || waiting.iter().any(goes_on) {
             return None;
         }
-        let reason = self.held_back(number);
-        Some(reason.unwrap_or_else(|| {
-            let ahead = self.flops_ahead(first);
-            let left = self.flops_left(number).unwrap_or_default();
-            format!("{left:.3e} FLOPs are left of its limit, and its next run may take {ahead:.3e}")
-        }))
+        if let Some(reason) = self.held_back(number) {
+            return Some(reason);
+        }
+        let Some(&(next, _)) = waiting.iter().find(|&&(run, _)| !self.runs[run].paused) else {
+            let paused = waiting.len();
+            return Some(format!("its {paused} runs that wait are paused by themselves"));
+        };
+        let ahead = self.flops_ahead(next);
+        let left = self.flops_left(number).unwrap_or_default();
+        Some(format!("{left:.3e} FLOPs are left of its limit, and its next run may take {ahead:.3e}"))
     }
 
     /// FLOPs that the limit of a sweep leaves.
@@ -246,6 +261,12 @@ impl Scheduler {
         if self.is_afforded(index) {
             return lines;
         }
+        if run.paused {
+            lines.push(format!(
+                "It is held back: it is paused by itself; `sweep resume SWEEP --run {}` lets it go on.",
+                run.id.short()
+            ));
+        }
         for &(number, role) in &run.sweeps {
             let sweep = &self.sweeps[number];
             if let Some(reason) = self.held_back(number) {
@@ -260,7 +281,7 @@ impl Scheduler {
                      --checks` lets it go without one."
                         .to_owned(),
                 );
-            } else if !self.affords(number, self.flops_ahead(index)) {
+            } else if !run.paused && !self.affords(number, self.flops_ahead(index)) {
                 lines.push(format!(
                     "Its sweep has {:.3e} FLOPs left of its limit, and it may take {:.3e}.",
                     self.flops_left(number).unwrap_or_default(),

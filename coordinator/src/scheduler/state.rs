@@ -73,6 +73,8 @@ pub(crate) struct RunEntry {
     pub(super) lost_on: BTreeSet<String>,
     /// Given up by itself, whatever its sweeps want.
     pub(super) dropped: bool,
+    /// Held back by itself until it is resumed, whatever its sweeps want.
+    pub(crate) paused: bool,
     /// No grant before this moment: back-off after a failure.
     pub(crate) not_before: Duration,
     /// Runs of one number have one shape and batch, and so one speed.
@@ -340,6 +342,7 @@ impl Scheduler {
             live: None,
             lost_on: BTreeSet::new(),
             dropped: false,
+            paused: saved.paused,
             not_before: Duration::ZERO,
             kin,
             sweeps: Vec::new(),

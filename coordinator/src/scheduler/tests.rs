@@ -15,6 +15,108 @@ use crate::rehearsal::{
     events::{at, beat, config, ended_in, grants, join, joined, sweep, sweep_id},
 };
 
+fn config(width: u32, steps: u64) -> RunConfig {
+    RunConfig {
+        training_revision: TRAINING_REVISION,
+        shape: Shape::Lm(LmShape {
+            vocabulary: 256,
+            width,
+            layers: 2,
+            heads: width / 16,
+            sequence: 64,
+            mlp: Mlp::Relu2,
+            token_shift: false,
+        }),
+        data: "00112233445566778899aabbccddeeff".parse::<DataId>().unwrap(),
+        batch: 16,
+        steps,
+        optimizer: Optimizer {
+            learning_rate: 1e-2,
+            base_width: 64,
+            beta1: 0.9,
+            beta2: 0.95,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+            clip_norm: 1.0,
+        },
+        schedule: Schedule {
+            warmup_steps: 100,
+            warmup_fraction: 0.1,
+            decay: Decay::Wsd { fraction: 0.2 },
+        },
+        seed: 1,
+        parent: None,
+        mixture: Vec::new(),
+    }
+}
+
+fn saved(config: &RunConfig) -> SavedRun {
+    SavedRun {
+        id: config.id(),
+        state: RunState::Queued,
+        attempts: 0,
+        config: config.clone(),
+        failures: Failures::default(),
+        checkpoint: None,
+        checkpoints: Vec::new(),
+        kept: Vec::new(),
+        live: None,
+        paused: false,
+    }
+}
+
+fn sweep(name: u8, members: &[(RunConfig, RunRole)]) -> Event {
+    Event::Sweep {
+        id: sweep_id(name),
+        members: members.iter().map(|(config, role)| (config.id(), *role)).collect(),
+        runs: members.iter().map(|(config, _)| saved(config)).collect(),
+        cancelled: false,
+        policy: Policy::default(),
+    }
+}
+
+fn sweep_id(name: u8) -> SweepId {
+    format!("{name:032x}").parse().unwrap()
+}
+
+fn join(worker: &str, slots: u32, incarnation: u64, held: Vec<Held>) -> Event {
+    Event::Join(joined(worker, slots, incarnation, held))
+}
+
+fn joined(worker: &str, slots: u32, incarnation: u64, held: Vec<Held>) -> Joined {
+    Joined {
+        worker: worker.into(),
+        host: "box".into(),
+        incarnation,
+        devices: vec![Device {
+            id: "cpu".into(),
+            name: "AMD EPYC".into(),
+            backend: "cpu".into(),
+            memory_bytes: None,
+            software: false,
+            refused: None,
+            canary: Some("reference".into()),
+        }],
+        slots: (0..slots).map(|index| Slot { index, device_id: "cpu".into() }).collect(),
+        held,
+        lifetime: None,
+    }
+}
+
+fn beat(worker: &str, incarnation: u64, running: &[AttemptKey], free: &[u32]) -> Event {
+    Event::Beat(Beat {
+        worker: worker.into(),
+        incarnation,
+        received: u64::MAX,
+        running: running
+            .iter()
+            .map(|key| Running { key: key.clone(), step: 1, tokens_per_second: None })
+            .collect(),
+        free_slots: free.to_vec(),
+        ..Beat::default()
+    })
+}
+
 fn ended(key: &AttemptKey, ending: Ending) -> Event {
     ended_in(key, ending, Some(1.0))
 }

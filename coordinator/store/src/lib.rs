@@ -220,6 +220,12 @@ delegate! {
     fn run(run: &RunId) -> RunRecord;
     /// The run of this id or unique beginning of at least four digits.
     fn find_run(selector: &str) -> RunId;
+    /// Ends attempts in one commit.
+    fn end(rows: &[EndRow]) -> Vec<Applied>;
+    /// Changes runs without a live attempt in one commit.
+    fn set_states(rows: &[StateRow]) -> ();
+    /// Holds runs back by themselves, or lets them go on.
+    fn set_paused(runs: &[RunId], paused: bool) -> ();
     /// Where each of these attempts stands; `None` for one that never was.
     fn attempt_statuses(keys: &[AttemptKey]) -> Vec<Option<AttemptStatus>>;
     /// The attempts of a run, first to last.

@@ -26,6 +26,7 @@ macro_rules! saved_line {
          || $1 || CAST(run.failures_program AS TEXT) \
          || $1 || CAST(run.failures_infrastructure AS TEXT) \
          || $1 || CAST(run.failures_without_checkpoint AS TEXT) \
+         || $1 || CASE WHEN run.paused THEN 'paused' ELSE '' END \
          || $1 || coalesce((SELECT CAST(checkpoint.step AS TEXT) || $1 || worker.id \
              FROM checkpoint JOIN worker USING (worker_no) WHERE checkpoint.run_no = run.run_no \
              ORDER BY checkpoint.step DESC, checkpoint.attempt_no DESC LIMIT 1), $1) \
@@ -179,6 +180,11 @@ fn saved_run(mut columns: Columns<'_>) -> Result<SavedRun, StoreError> {
     let (step, holder) = (columns.optional()?, columns.text()?.to_owned());
     let checkpoint = step.map(|step| (step, holder));
     let worker = columns.text()?.to_owned();
+    let paused = !next(&mut columns)?.is_empty();
+    let step = next(&mut columns)?;
+    let holder = next(&mut columns)?.to_owned();
+    let checkpoint = if step.is_empty() { None } else { Some((parse(step)?, holder)) };
+    let worker = next(&mut columns)?.to_owned();
     let live = if worker.is_empty() {
         // Nothing lives, and the three columns of what does are empty.
         for _ in 0..3 {
@@ -205,5 +211,6 @@ fn saved_run(mut columns: Columns<'_>) -> Result<SavedRun, StoreError> {
         checkpoints: Vec::new(),
         kept: Vec::new(),
         live,
+        paused,
     })
 }

@@ -238,6 +238,8 @@ pub struct RunRecord {
     pub attempts: u32,
     /// Why it stands there.
     pub reason: Option<String>,
+    /// Held back by itself until it is resumed.
+    pub paused: bool,
     /// Last step with a training loss.
     pub latest_step: Option<u64>,
     /// That loss; may be NaN or infinite.
@@ -322,6 +324,8 @@ pub struct SavedRun {
     pub kept: Vec<u64>,
     /// The attempt that lives.
     pub live: Option<LiveAttempt>,
+    /// Held back by itself, whatever its sweeps want.
+    pub paused: bool,
 }
 
 /// An attempt without an end.

@@ -12,6 +12,7 @@ use crate::{
     point::value_of,
     record::{Facts, RunRecord, StateRow},
     sql::{Row, Tx, query},
+    sql::{Query, Row, query},
 };
 
 /// SQLite's integers are signed. Counts stay far below 2^63; one beyond it stays there.
@@ -168,6 +169,22 @@ impl Database {
         Ok(())
     }
 
+    pub(crate) async fn set_paused(&self, runs: &[RunId], paused: bool) -> Result<(), StoreError> {
+        let failed = |error| self.failed(error);
+        let mut tx = self.begin().await?;
+        let ids: Vec<String> = runs.iter().map(RunId::to_string).collect();
+        Query::of(
+            "UPDATE run SET paused = $1 WHERE id IN (SELECT value FROM json_each($2))",
+            "UPDATE run SET paused = $1 WHERE id = ANY ($2)",
+        )
+        .bind(paused)
+        .bind(ids)
+        .execute(&mut tx)
+        .await
+        .map_err(failed)?;
+        tx.commit().await.map_err(failed)
+    }
+
     pub(crate) async fn totals(&self) -> Result<Vec<(RunState, u64)>, StoreError> {
         let rows = query("SELECT state, count(*) FROM run GROUP BY state ORDER BY state")
             .fetch_all(self.reader())
@@ -217,6 +234,7 @@ fn read_record(
         state,
         attempts: row.try_get("attempts")?,
         reason: row.try_get("reason")?,
+        paused: row.try_get("paused")?,
         latest_step: optional("latest_step")?,
         latest_loss: match class {
             None => None,

@@ -56,12 +56,13 @@ pub(crate) enum Command {
     /// Tell what happened to the attempts at a run, in the order of time
     Logs(logs::Args),
     /// Give up the unfinished runs of a sweep
+    /// Give up the unfinished runs of a sweep, or some of them
     Cancel(runs::CancelArgs),
     /// Queue failed and cancelled runs again
     Retry(runs::RetryArgs),
-    /// Stop a sweep with checkpoints and grant nothing of it until it is resumed
+    /// Stop a sweep, or some runs of it, with checkpoints until it is resumed
     Pause(runs::PauseArgs),
-    /// Let a paused sweep go on
+    /// Let a paused sweep, or paused runs of it, go on
     Resume(runs::ResumeArgs),
     /// Write text with a trained run, from its checkpoint on this machine
     #[cfg(feature = "local")]

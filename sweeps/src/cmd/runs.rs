@@ -1,11 +1,13 @@
 //! `sweep explain`, `cancel`, `retry`, `pause` and `resume`: what people do with single runs and
 //! sweeps.
 
-use sweep_proto::{client::Control, convert, v1};
-use sweep_spec::attempt::RunState;
+mod selection;
 
+use sweep_proto::{convert, v1};
+
+use self::selection::Selector;
 use crate::{
-    client::{AccessArgs, block_on, refused, select_sweep},
+    client::{AccessArgs, block_on, refused},
     console::{Console, Format},
     exit::{Exit, Failure, OrExit as _},
     submission,
@@ -43,56 +45,6 @@ pub(crate) fn explain(args: &ExplainArgs, console: &mut Console<'_>) -> Result<E
     })
 }
 
-/// Which runs of a sweep.
-#[derive(Debug, clap::Args)]
-struct Selector {
-    /// A sweep, by name, id or the beginning of its id, or `last`
-    sweep: String,
-    /// Only this run; repeats
-    #[arg(long = "run", value_name = "RUN")]
-    runs: Vec<String>,
-    /// Only runs in this state: queued, running, finished, diverged, failed, cancelled; repeats
-    #[arg(long = "state", value_name = "STATE", value_parser = state)]
-    states: Vec<RunState>,
-}
-
-fn state(text: &str) -> Result<RunState, String> {
-    RunState::from_name(text).ok_or_else(|| {
-        let names: Vec<&str> = RunState::ALL.iter().map(|state| state.name()).collect();
-        format!("no state is called `{text}`; hint: {}", names.join(", "))
-    })
-}
-
-impl Selector {
-    /// The sweep, and the runs selected in it; `None` for all.
-    async fn select(
-        &self,
-        control: &mut Control,
-    ) -> Result<(String, Option<Vec<String>>), Failure> {
-        let sweep = select_sweep(control, &self.sweep).await?;
-        if self.states.is_empty() {
-            let runs = (!self.runs.is_empty()).then(|| self.runs.clone());
-            return Ok((sweep, runs));
-        }
-        let request = v1::ListRunsRequest {
-            sweep: sweep.clone(),
-            runs: self.runs.clone(),
-            states: self.states.iter().map(|&state| v1::RunState::from(state).into()).collect(),
-            ..v1::ListRunsRequest::default()
-        };
-        let mut rows = control.list_runs(request).await.map_err(refused)?.into_inner();
-        let mut runs = Vec::new();
-        while let Some(row) = rows.message().await.map_err(refused)? {
-            runs.push(row.run_id);
-        }
-        if runs.is_empty() {
-            let message = "no run of the sweep is in such a state; hint: see `sweep status SWEEP`";
-            return Err(Failure::message(Exit::NoMatch, message));
-        }
-        Ok((sweep, Some(runs)))
-    }
-}
-
 /// Arguments of `sweep cancel`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CancelArgs {
@@ -102,12 +54,12 @@ pub(crate) struct CancelArgs {
     access: AccessArgs,
 }
 
-/// Gives up the unfinished runs of a sweep.
+/// Gives up the unfinished runs of a sweep, or those that are selected, even if other sweeps want them.
 pub(crate) fn cancel(args: &CancelArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     block_on(async {
         let mut control = args.access.connect().await?;
         let (sweep, runs) = args.selector.select(&mut control).await?;
-        let runs = runs.unwrap_or_default();
+        let (whole, runs) = (runs.is_none(), runs.unwrap_or_default());
         let reply = control
             .cancel_sweep(v1::CancelSweepRequest { sweep, runs })
             .await
@@ -124,7 +76,8 @@ pub(crate) fn cancel(args: &CancelArgs, console: &mut Console<'_>) -> Result<Exi
                 reply.runs_cancelled, reply.runs_stopping
             ))?,
         }
-        Ok(Exit::Done)
+        // Of a sweep as a whole it is noted that nobody wants it, whatever is left of it.
+        Ok(if reply.runs_cancelled == 0 && !whole { Exit::NoMatch } else { Exit::Done })
     })
 }
 
@@ -157,34 +110,39 @@ pub(crate) fn retry(args: &RetryArgs, console: &mut Console<'_>) -> Result<Exit,
 /// Arguments of `sweep pause`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PauseArgs {
-    /// A sweep, by name, id or the beginning of its id, or `last`
-    sweep: String,
+    #[command(flatten)]
+    selector: Selector,
     #[command(flatten)]
     access: AccessArgs,
 }
 
-/// Stops a sweep until it is resumed; its runs keep what they have.
+/// Stops a sweep, or runs of it, until it is resumed; what was trained is kept.
 pub(crate) fn pause(args: &PauseArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     let change = v1::UpdateSweepRequest { paused: Some(true), ..v1::UpdateSweepRequest::default() };
-    update(&args.sweep, &args.access, change, console)
+    change_or_pause(&args.selector, &args.access, change, true, console)
 }
 
 /// Arguments of `sweep resume`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ResumeArgs {
-    /// A sweep, by name, id or the beginning of its id, or `last`
-    sweep: String,
+    #[command(flatten)]
+    selector: Selector,
     /// Also train check runs whose forecast nobody has written down
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["places", "runs", "states"])]
     checks: bool,
-    /// Give it another priority
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    /// Give the sweep another priority
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        conflicts_with_all = ["places", "runs", "states"]
+    )]
     priority: Option<i32>,
     #[command(flatten)]
     access: AccessArgs,
 }
 
-/// Lets a sweep go on.
+/// Lets a sweep go on, or runs of it that were paused by themselves.
 pub(crate) fn resume(args: &ResumeArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     let change = v1::UpdateSweepRequest {
         paused: Some(false),
@@ -192,34 +150,80 @@ pub(crate) fn resume(args: &ResumeArgs, console: &mut Console<'_>) -> Result<Exi
         priority: args.priority,
         ..v1::UpdateSweepRequest::default()
     };
-    update(&args.sweep, &args.access, change, console)
+    change_or_pause(&args.selector, &args.access, change, false, console)
 }
 
-fn update(
-    sweep: &str,
+/// Changes the terms of a sweep, or holds the selected runs of it back or lets them go on.
+fn change_or_pause(
+    selector: &Selector,
     access: &AccessArgs,
     change: v1::UpdateSweepRequest,
+    paused: bool,
     console: &mut Console<'_>,
 ) -> Result<Exit, Failure> {
     block_on(async {
         let mut control = access.connect().await?;
-        let sweep = select_sweep(&mut control, sweep).await?;
-        let reply = submission::update(&mut control, &sweep, change).await?;
-        let policy = reply.policy.unwrap_or_default();
-        match console.format {
-            Format::Json => console.json(&serde_json::json!({
-                "schema": "sweep.terms/1",
-                "paused": policy.paused,
-                "checks_held": policy.checks_held,
-                "priority": policy.priority,
-                "runs_stopping": reply.runs_stopping,
-            }))?,
-            _ if policy.paused => console.say(format_args!(
-                "paused; {} runs stop with checkpoints; `sweep resume` lets it go on",
-                reply.runs_stopping
-            ))?,
-            _ => console.say(format_args!("it goes on, at priority {}", policy.priority))?,
+        match selector.select(&mut control).await? {
+            (sweep, None) => {
+                let reply = submission::update(&mut control, &sweep, change).await?;
+                say_terms(&reply, console)
+            }
+            (sweep, Some(runs)) => {
+                let request = v1::PauseRunsRequest { sweep, runs, paused };
+                let reply = control.pause_runs(request).await.map_err(refused)?.into_inner();
+                say_paused(reply, paused, console)
+            }
         }
-        Ok(Exit::Done)
     })
+}
+
+fn say_terms(reply: &v1::UpdateSweepReply, console: &mut Console<'_>) -> Result<Exit, Failure> {
+    let policy = reply.policy.unwrap_or_default();
+    match console.format {
+        Format::Json => console.json(&serde_json::json!({
+            "schema": "sweep.terms/1",
+            "paused": policy.paused,
+            "checks_held": policy.checks_held,
+            "priority": policy.priority,
+            "runs_stopping": reply.runs_stopping,
+            "runs_paused": reply.runs_paused,
+        }))?,
+        _ if policy.paused => console.say(format_args!(
+            "paused; {} runs stop with checkpoints; `sweep resume` lets it go on",
+            reply.runs_stopping
+        ))?,
+        _ => {
+            console.say(format_args!("it goes on, at priority {}", policy.priority))?;
+            if reply.runs_paused > 0 {
+                console.say(format_args!(
+                    "{} runs stay paused by themselves; `sweep resume SWEEP all` lets them go on",
+                    reply.runs_paused
+                ))?;
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn say_paused(
+    reply: v1::PauseRunsReply,
+    paused: bool,
+    console: &mut Console<'_>,
+) -> Result<Exit, Failure> {
+    let changed = reply.runs_changed;
+    match console.format {
+        Format::Json => console.json(&serde_json::json!({
+            "schema": "sweep.paused/1",
+            "paused": paused,
+            "runs_changed": changed,
+            "runs_stopping": reply.runs_stopping,
+        }))?,
+        _ if paused => console.say(format_args!(
+            "{changed} runs paused, {} of them stop now with checkpoints; `sweep resume` with the same \
+             runs lets them go on",
+            reply.runs_stopping
+        ))?,
+        _ => console.say(format_args!("{changed} runs go on"))?,
+    }
+    Ok(if changed == 0 { Exit::NoMatch } else { Exit::Done })
 }

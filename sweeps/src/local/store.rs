@@ -112,6 +112,7 @@ fn run_result(record: RunRecord) -> Result<RunResult, Failure> {
         backend: record.backend,
         canary: record.canary,
         device_refused: record.device_refused,
+        paused: record.paused,
         peak_memory_bytes: record.peak_memory_bytes,
     })
 }

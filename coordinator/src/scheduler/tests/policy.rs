@@ -296,3 +296,72 @@ fn an_attempt_from_before_the_start_is_charged_to_its_sweep() {
 fn terms_of(run: &RunConfig) -> Policy {
     Policy { flops_max: Some(run.flops()), ..Policy::default() }
 }
+
+fn pause(runs: &[RunId], paused: bool) -> Event {
+    Event::Pause { runs: runs.to_vec(), paused }
+}
+
+#[test]
+fn a_run_that_is_paused_by_itself_stops_and_lets_the_others_go_on() {
+    let mut scheduler = with_worker(1);
+    let runs = fits(32, 100..102);
+    scheduler.on_event(at(0), sweep(1, &runs));
+    let granted = grants(&scheduler.on_event(at(1), beat("w", 1, &[], &[0]))).remove(0);
+    let (first, other) = (granted.key.run.clone(), runs[0].0.id());
+    assert_ne!(first, other, "the longest goes first");
+    let actions = scheduler.on_event(at(2), pause(std::slice::from_ref(&first), true));
+    let [Action::SetPaused { runs: stored, paused: true }, Action::Kill { key, .. }] = &actions[..]
+    else {
+        panic!("{actions:?}")
+    };
+    assert_eq!((stored, key), (&vec![first.clone()], &granted.key));
+    assert!(scheduler.explain(at(2), &first).unwrap()[0].contains("it is paused"));
+    // Again: nothing to store, nothing to stop.
+    assert!(scheduler.on_event(at(2), pause(std::slice::from_ref(&first), true)).is_empty());
+    // The stop was lost with the life line, and is said again on the next.
+    scheduler.on_event(at(2), Event::SessionClosed { worker: "w".into() });
+    let again = scheduler.on_event(at(2), Event::SessionOpened { worker: "w".into() });
+    assert!(matches!(&again[..], [Action::Kill { key, .. }] if *key == granted.key), "{again:?}");
+
+    scheduler.on_event(at(3), ended(&granted.key, Ending::Stopped { step: 5 }));
+    assert_eq!(scheduler.run(&first).unwrap().state, RunState::Queued);
+    let next = grants(&scheduler.on_event(at(4), beat("w", 1, &[], &[0]))).remove(0);
+    assert_eq!(next.key.run, other);
+    finish(&mut scheduler, 5, &next, 100);
+    assert!(grants(&scheduler.on_event(at(6), beat("w", 1, &[], &[0]))).is_empty());
+    let lines = scheduler.explain(at(6), &first).unwrap();
+    assert!(lines[0].contains("paused by itself"), "{lines:?}");
+    assert!(scheduler.stuck(&sweep_id(1)).unwrap().contains("paused by themselves"));
+    assert_eq!(scheduler.paused_of(&sweep_id(1)), 1);
+    // What has ended is not paused; what is paused goes on with the word.
+    assert!(scheduler.on_event(at(7), pause(&[other], true)).is_empty());
+    let actions = scheduler.on_event(at(7), pause(std::slice::from_ref(&first), false));
+    assert_eq!(grants(&actions)[0].key, AttemptKey { run: first, number: 2 });
+    assert_eq!(scheduler.stuck(&sweep_id(1)), None);
+}
+
+#[test]
+fn a_run_that_was_paused_before_the_start_stops_once_its_worker_is_back() {
+    let mut scheduler = Scheduler::new(CostModel::default());
+    let config = config(32, 100);
+    let Event::Sweep { id, members, mut runs, cancelled, policy } =
+        sweep(1, &[(config.clone(), RunRole::Fit)])
+    else {
+        unreachable!("it makes a sweep");
+    };
+    (runs[0].paused, runs[0].state, runs[0].attempts) = (true, RunState::Running, 1);
+    runs[0].live = Some(sweep_store::LiveAttempt {
+        worker: "w".into(),
+        incarnation: 1,
+        slot: 0,
+        device_name: "AMD EPYC".into(),
+    });
+    scheduler.on_event(at(0), Event::Sweep { id, members, runs, cancelled, policy });
+    let key = AttemptKey { run: config.id(), number: 1 };
+    let status =
+        AttemptStatus { ended: false, reported: false, current: true, last_seq: 0 };
+    let held = vec![Held { key: key.clone(), slot: Some(0), status: Some(status) }];
+    scheduler.on_event(at(1), join("w", 1, 1, held));
+    let actions = scheduler.on_event(at(1), Event::SessionOpened { worker: "w".into() });
+    assert!(matches!(&actions[..], [Action::Kill { key: told, .. }] if *told == key));
+}

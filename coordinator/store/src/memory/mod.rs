@@ -122,6 +122,7 @@ struct RunEntry {
     state: RunState,
     failures: Failures,
     reason: Option<String>,
+    paused: bool,
     latest: Option<(u64, f64)>,
     final_validation_loss: Option<f64>,
     final_validation_bits_per_byte: Option<f64>,

@@ -1,6 +1,9 @@
-//! The terms of sweeps, in memory.
+//! The terms of sweeps and the pauses of runs, in memory.
 
-use sweep_spec::{id::SweepId, policy::Policy};
+use sweep_spec::{
+    id::{RunId, SweepId},
+    policy::Policy,
+};
 
 use super::Memory;
 use crate::{
@@ -17,6 +20,18 @@ impl Memory {
         let (id, text) = (sweep.as_str().to_owned(), text_of(policy));
         self.commit(|content| {
             content.policies.insert(id, text);
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn set_paused(&self, runs: &[RunId], paused: bool) -> Result<(), StoreError> {
+        self.commit(|content| {
+            for id in runs {
+                if let Some(run) = content.run_mut(id) {
+                    run.paused = paused;
+                }
+            }
             Ok(())
         })
         .await

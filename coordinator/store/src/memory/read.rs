@@ -366,6 +366,7 @@ impl Content {
                 slot: live.slot,
                 device_name: live.device_name.clone(),
             }),
+            paused: run.paused,
         }
     }
 
@@ -385,6 +386,7 @@ impl Content {
             state: run.state,
             attempts: run.current(),
             reason: run.reason.clone(),
+            paused: run.paused,
             latest_step: run.latest.map(|(step, _)| step),
             latest_loss: run.latest.map(|(_, loss)| loss),
             final_validation_loss: run.final_validation_loss,

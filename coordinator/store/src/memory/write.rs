@@ -212,6 +212,7 @@ impl Content {
                 state: RunState::Queued,
                 failures: Failures::default(),
                 reason: None,
+                paused: false,
                 latest: None,
                 final_validation_loss: None,
                 final_validation_bits_per_byte: None,

@@ -58,6 +58,7 @@ conformance! {
     ends_decide_what_a_run_comes_to
     any_history_gives_the_answers_of_the_store_in_memory
     terms_are_kept_and_may_come_before_their_sweep
+    a_run_that_is_paused_stays_so_until_it_is_resumed
     a_larger_d_extends_a_finished_trunk_and_a_smaller_one_does_not
     the_cost_of_a_sweep_counts_its_trunk_once
     a_run_that_comes_back_to_its_checkpoint_keeps_its_curve
@@ -204,6 +205,28 @@ async fn terms_are_kept_and_may_come_before_their_sweep(place: Place) {
     drop(store);
     let kept = place.open().await.policies().await.unwrap();
     assert_eq!(kept, [(sweep_id('a'), later), (sweep_id('b'), paused)]);
+}
+
+async fn a_run_that_is_paused_stays_so_until_it_is_resumed(place: Place) {
+    let store = place.with_worker().await;
+    store.submit(&sweep('a', &[100, 200])).await.unwrap();
+    let ids = [100, 200].map(|steps| run(steps).config.id());
+    store.set_paused(&ids[1..], true).await.unwrap();
+    store.set_paused(&[run(7).config.id()], true).await.unwrap();
+    // A grant may be under way; what it leaves is still paused, and so it is when handed in again.
+    store.grant(&[grant(&ids[1], 1)]).await.unwrap();
+    let key = AttemptKey { run: ids[1].clone(), number: 1 };
+    store.end(&[end(&key, Outcome::Stopped, RunState::Queued)]).await.unwrap();
+    store.submit(&sweep('a', &[100, 200])).await.unwrap();
+    store.close().await.unwrap();
+    drop(store);
+    let store = place.open().await;
+    let paused = |runs: Vec<SavedRun>| runs.iter().map(|run| run.paused).collect::<Vec<_>>();
+    assert_eq!(paused(store.load().await.unwrap().runs), [false, true]);
+    assert!(store.run(&ids[1]).await.unwrap().paused);
+    store.set_paused(&ids, false).await.unwrap();
+    assert_eq!(paused(store.load_runs(&ids).await.unwrap()), [false, false]);
+    assert!(!store.run(&ids[1]).await.unwrap().paused);
 }
 
 async fn names_ids_and_beginnings_are_found(place: Place) {
