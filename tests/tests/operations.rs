@@ -85,3 +85,30 @@ fn runs_are_cancelled_retried_paused_and_resumed_one_by_one() {
     assert_eq!(ended[at]["attempts"], 2, "{ended:#?}");
     assert_eq!(in_state(&ended, "queued"), SMALL_RUNS - 2, "{ended:#?}");
 }
+
+#[test]
+fn a_worker_that_is_drained_leaves_its_runs_to_others() {
+    let sandbox = Sandbox::new().unwrap();
+    sandbox.write("recipe.toml", slow()).unwrap();
+    let _serving = coordinator(&sandbox).unwrap();
+    let nobody = sandbox.run("sweep", &["drain", "nobody"]).unwrap();
+    assert_refused(&nobody, 4, &["no worker `nobody` is online"]);
+    sandbox.sweep(&["submit", "recipe.toml", "--yes"]).unwrap();
+    let mut first = worker(&sandbox, "first").unwrap();
+    wait_for(&sandbox, "two runs to train", |all| in_state(all, "running") == 2);
+    let id = sandbox.sweep(&["status", "--workers", "--quiet"]).unwrap();
+    let drained = sandbox.sweep_json(&["drain", &id.trim()[..6], "--wait"]).unwrap();
+    assert_eq!(drained["worker"], id.trim(), "{drained}");
+    assert_eq!(drained["runs_stopping"].as_array().unwrap().len(), 2, "{drained}");
+    assert_eq!((&drained["left"], &drained["was_draining"]), (&true.into(), &false.into()));
+    let left = runs(&sandbox).unwrap();
+    assert_eq!(in_state(&left, "running"), 0, "{left:#?}");
+    assert_eq!(first.wait().unwrap().code(), Some(75), "{}", first.log());
+    let gone = sandbox.run("sweep", &["drain", id.trim()]).unwrap();
+    assert_refused(&gone, 4, &["is online", "--workers"]);
+
+    let _second = worker(&sandbox, "second").unwrap();
+    let again = |all: &[Value]| all.iter().any(|run| run["attempts"] == 2);
+    wait_for(&sandbox, "what was stopped to go on", again);
+    sandbox.sweep(&["cancel", "last"]).unwrap();
+}

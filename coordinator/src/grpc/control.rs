@@ -409,8 +409,13 @@ impl v1::control_server::Control for ControlService {
         request: Request<v1::DrainWorkerRequest>,
     ) -> Result<Response<v1::DrainWorkerReply>, Status> {
         let message = audited("drain", request)?;
-        self.shared.actor.drain(message.worker_id).await?;
-        Ok(Response::new(v1::DrainWorkerReply {}))
+        let found = self
+            .shared
+            .actor
+            .view(move |scheduler, _| progress::leaving(scheduler, &message.worker_id))
+            .await??;
+        self.shared.actor.drain(found.worker_id.clone()).await?;
+        Ok(Response::new(found))
     }
 
     async fn get_cost_model(

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use sweep_proto::v1;
+use sweep_proto::{fault::Fault, v1};
 use sweep_spec::{
     attempt::{AttemptKey, RunState},
     id::{RunId, SweepId},
@@ -60,6 +60,48 @@ pub(super) fn worker(
             .unwrap_or_default(),
         silent_ms,
     }
+}
+
+/// The worker online that a selector names, and what it trains: its id goes before beginnings of
+/// ids, and these before names of machines.
+pub(super) fn leaving(
+    scheduler: &Scheduler,
+    selector: &str,
+) -> Result<v1::DrainWorkerReply, Status> {
+    let online = || scheduler.workers().iter().filter(|(_, worker)| worker.session);
+    let matching: [&dyn Fn(&str, &WorkerView) -> bool; 3] = [
+        &|id, _| id == selector,
+        &|id, _| !selector.is_empty() && id.starts_with(selector),
+        &|_, worker| worker.host == selector,
+    ];
+    for matches in matching {
+        let found: Vec<_> = online().filter(|(id, worker)| matches(id, worker)).collect();
+        match found.as_slice() {
+            [] => {}
+            [(id, worker)] => {
+                let held = worker.slots.iter().filter_map(|slot| slot.holder);
+                return Ok(v1::DrainWorkerReply {
+                    worker_id: (*id).clone(),
+                    host: worker.host.clone(),
+                    stopping: held.map(|run| (&scheduler.attempt_at(run)).into()).collect(),
+                    was_draining: worker.draining,
+                });
+            }
+            many => {
+                let ids: Vec<&str> = many.iter().map(|(id, _)| id.as_str()).collect();
+                let message = format!(
+                    "`{selector}` names {} workers; hint: one of {}",
+                    many.len(),
+                    ids.join(", ")
+                );
+                return Err(Fault::Ambiguous.status(message));
+            }
+        }
+    }
+    let message = format!(
+        "no worker `{selector}` is online; hint: `sweep status --workers` lists them all"
+    );
+    Err(Fault::NotFound.status(message))
 }
 
 /// One attempt in a sentence.

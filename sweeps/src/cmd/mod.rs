@@ -7,6 +7,7 @@ mod completions;
 mod config;
 pub(crate) mod curves;
 mod doctor;
+mod drain;
 pub(crate) mod emergence;
 pub(crate) mod export;
 pub(crate) mod fit;
@@ -64,6 +65,8 @@ pub(crate) enum Command {
     Pause(runs::PauseArgs),
     /// Let a paused sweep, or paused runs of it, go on
     Resume(runs::ResumeArgs),
+    /// Stop what a worker trains with checkpoints and let it leave
+    Drain(drain::Args),
     /// Write text with a trained run, from its checkpoint on this machine
     #[cfg(feature = "local")]
     Sample(sample::Args),
@@ -118,6 +121,7 @@ impl Command {
             Self::Retry(args) => runs::retry(&args, console),
             Self::Pause(args) => runs::pause(&args, console),
             Self::Resume(args) => runs::resume(&args, console),
+            Self::Drain(args) => drain::run(&args, console),
             #[cfg(feature = "local")]
             Self::Sample(args) => sample::run(&args, console),
             Self::Fit(args) => fit::run(&args, console),
