@@ -16,7 +16,10 @@ use sweep_spec::{
     id::RunId,
 };
 use sweep_store::Kept;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 use url::Url;
@@ -35,6 +38,10 @@ const PARTS_MAX: usize = 2;
 /// Files on their way in; more wait. At most half a gigabyte of parts.
 const UPLOADS_MAX: usize = 32;
 
+/// Files on their way out; more wait. With a part and the chunks of one that wait for the network, at
+/// most a third of a gigabyte.
+const DOWNLOADS_MAX: usize = 32;
+
 /// A client that sends nothing for so long has gone.
 const CHUNK_WAIT: Duration = Duration::from_secs(60);
 
@@ -47,6 +54,7 @@ pub(crate) struct Artifacts {
     store: Arc<dyn ObjectStore>,
     prefix: Place,
     uploads: Arc<Semaphore>,
+    downloads: Arc<Semaphore>,
 }
 
 /// A file as a worker announces it.
@@ -97,7 +105,9 @@ impl Artifacts {
     }
 
     fn new(store: Arc<dyn ObjectStore>, prefix: Place) -> Self {
-        Self { store, prefix, uploads: Arc::new(Semaphore::new(UPLOADS_MAX)) }
+        let uploads = Arc::new(Semaphore::new(UPLOADS_MAX));
+        let downloads = Arc::new(Semaphore::new(DOWNLOADS_MAX));
+        Self { store, prefix, uploads, downloads }
     }
 
     fn place(&self, run: &RunId, hash: &str) -> Place {
@@ -131,6 +141,12 @@ impl Artifacts {
                 Err(status)
             }
         }
+    }
+
+    /// Waits for the turn of a download; it lasts as long as the permit.
+    pub(crate) async fn download(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let closed = |_| Fault::Busy.status("the coordinator is going down");
+        self.downloads.clone().acquire_owned().await.map_err(closed)
     }
 
     async fn size(&self, place: &Place) -> Result<Option<u64>, Status> {

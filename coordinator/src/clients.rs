@@ -4,7 +4,7 @@
 //! heartbeat, so that what is taken back opens nothing from then on.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -115,11 +115,51 @@ fn write(state: &Path, clients: &[Client]) -> Result<(), CoordinatorError> {
     write_private(&path, &text).map_err(|source| CoordinatorError::State { path, source })
 }
 
+/// What tells one content of the file from another. Each writing replaces it by another file, so that
+/// two within one tick of the file system's clock differ too.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    #[cfg(unix)]
+    inode: u64,
+    length: u64,
+    written: SystemTime,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> io::Result<Self> {
+        let facts = fs::metadata(path)?;
+        Ok(Self {
+            #[cfg(unix)]
+            inode: std::os::unix::fs::MetadataExt::ino(&facts),
+            length: facts.len(),
+            written: facts.modified()?,
+        })
+    }
+}
+
 /// What the file said when it was last written.
 #[derive(Debug, Default)]
 struct Seen {
-    written: Option<SystemTime>,
-    revoked: HashSet<String>,
+    stamp: Option<Stamp>,
+    /// Names by certificate, and whether it is taken back.
+    clients: HashMap<String, (String, bool)>,
+}
+
+impl Seen {
+    /// Reads the file again if it is another one. One that vanished or cannot be read is an error: who
+    /// is let in by what it said before may be taken back by now.
+    fn renew(&mut self, path: &Path) -> io::Result<()> {
+        let stamp = Stamp::of(path)?;
+        if self.stamp.as_ref() != Some(&stamp) {
+            self.stamp = None;
+            let clients: Vec<Client> =
+                serde_json::from_slice(&fs::read(path)?).map_err(io::Error::other)?;
+            let by_hash = |client: Client| (client.certificate, (client.name, client.revoked));
+            self.clients = clients.into_iter().map(by_hash).collect();
+            self.stamp = Some(stamp);
+        }
+        Ok(())
+    }
 }
 
 /// The certificates that are taken back; clones share what was read.
@@ -145,26 +185,32 @@ impl Revoked {
         Self { path: PathBuf::new(), seen: Arc::default() }
     }
 
-    /// Refuses a caller whose certificate is taken back, and, as long as the file cannot be read,
-    /// every caller that shows one.
+    /// Refuses a caller whose certificate is taken back or was never noted, and, as long as the file
+    /// cannot be read, every caller that shows one.
     pub(crate) fn check(&self, certificate: Option<&str>) -> Result<(), Status> {
-        let Some(certificate) = certificate else { return Ok(()) };
+        self.name_of(certificate).map(|_| ())
+    }
+
+    /// The name that a certificate was made for; `None` for a caller who shows none.
+    pub(crate) fn name_of(&self, certificate: Option<&str>) -> Result<Option<String>, Status> {
+        let Some(certificate) = certificate else { return Ok(None) };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = fs::metadata(&self.path).and_then(|facts| facts.modified()).ok();
-        if written != seen.written {
-            let clients = read_file(&self.path).map_err(|error| {
-                tracing::error!(%error, path = %self.path.display(), "certificates cannot be told");
-                Fault::Busy.status("which certificates are taken back cannot be read")
-            })?;
-            let revoked = clients.into_iter().filter(|client| client.revoked);
-            seen.revoked = revoked.map(|client| client.certificate).collect();
-            seen.written = written;
+        seen.renew(&self.path).map_err(|error| {
+            tracing::error!(%error, path = %self.path.display(), "certificates cannot be told");
+            Fault::Busy.status("which certificates are taken back cannot be read")
+        })?;
+        match seen.clients.get(certificate) {
+            Some((name, false)) => Ok(Some(name.clone())),
+            Some((_, true)) => {
+                let message = "the certificate was taken back; hint: ask for another access file";
+                Err(Fault::Token.status(message))
+            }
+            None => {
+                let message = "the certificate is not among those that were made here; hint: ask for \
+                               another access file";
+                Err(Fault::Token.status(message))
+            }
         }
-        if seen.revoked.contains(certificate) {
-            let message = "the certificate was taken back; hint: ask for another access file";
-            return Err(Fault::Token.status(message));
-        }
-        Ok(())
     }
 }
 
@@ -191,8 +237,32 @@ mod tests {
         assert!(unknown.contains("alice, bob") && unknown.contains("hint:"), "{unknown}");
 
         // What cannot be read lets nobody in who shows a certificate.
+        let kept = fs::read(state.join(FILE)).unwrap();
         fs::write(state.join(FILE), "[").unwrap();
-        assert_eq!(Fault::of(&revoked.check(Some(&bob)).unwrap_err()), Some(Fault::Busy));
+        let busy = || Fault::of(&revoked.check(Some(&bob)).unwrap_err()) == Some(Fault::Busy);
+        assert!(busy());
         assert!(Revoked::open(state).is_err() && revoke(state, "bob").is_err());
+        // What has vanished neither, nor one of which nothing is noted once it is back.
+        fs::remove_file(state.join(FILE)).unwrap();
+        assert!(busy());
+        fs::write(state.join(FILE), kept).unwrap();
+        assert_eq!(revoked.name_of(Some(&bob)).unwrap().as_deref(), Some("bob"));
+        let stranger = revoked.check(Some(&hash_of(b"carol"))).unwrap_err();
+        assert_eq!(Fault::of(&stranger), Some(Fault::Token));
+    }
+
+    #[test]
+    fn a_change_within_one_tick_of_the_clock_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        let (path, alice) = (state.join(FILE), hash_of(b"alice"));
+        note(state, "alice", Role::Reader, alice.clone()).unwrap();
+        let revoked = Revoked::open(state).unwrap();
+        revoked.check(Some(&alice)).unwrap();
+        let written = fs::metadata(&path).unwrap().modified().unwrap();
+        revoke(state, "alice").unwrap();
+        // As if both had been written at the same moment.
+        File::options().write(true).open(&path).unwrap().set_modified(written).unwrap();
+        assert_eq!(Fault::of(&revoked.check(Some(&alice)).unwrap_err()), Some(Fault::Token));
     }
 }

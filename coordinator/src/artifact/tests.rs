@@ -228,3 +228,16 @@ async fn an_object_store_keeps_checkpoints() {
     assert!(bucket.objects.keys().all(|name| name.starts_with(&below)), "{:?}", bucket.objects);
     assert!(!bucket.objects.is_empty() && bucket.parts.is_empty());
 }
+
+#[tokio::test]
+async fn downloads_wait_for_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut artifacts = Artifacts::open(folder.path().to_str().unwrap()).unwrap();
+    artifacts.downloads = Arc::new(Semaphore::new(1));
+    let first = artifacts.download().await.unwrap();
+    let mut second = std::pin::pin!(artifacts.download());
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(second.as_mut().poll(&mut context).is_pending(), "one at a time");
+    drop(first);
+    second.await.unwrap();
+}

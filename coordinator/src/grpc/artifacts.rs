@@ -6,11 +6,14 @@ use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
 
-use super::{STREAM_MESSAGES_MAX, Shared, Streamed};
+use super::{Shared, Streamed};
 use crate::{
     actor::store_status,
     artifact::{Artifacts, FileHead},
 };
+
+/// Chunks of a download that wait for the network: a megabyte each, cut from a part that is there.
+const CHUNKS_MAX: usize = 2;
 
 /// Takes in one file.
 pub(super) async fn put(
@@ -74,9 +77,14 @@ pub(super) async fn get(
         .map_err(|_| Status::from(FieldError::new("run_id", "is no id of a run")))?;
     let hash = hash("hash", message.hash)?;
     let size = artifacts.size_of(&run, &hash).await?;
-    let (sender, receiver) = mpsc::channel(STREAM_MESSAGES_MAX);
+    let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
     let shared = shared.clone();
     tokio::spawn(async move {
+        let turn = tokio::select! {
+            turn = artifacts.download() => turn,
+            () = sender.closed() => return,
+        };
+        let Ok(_turn) = turn else { return };
         let mut offset = 0;
         while offset < size {
             let part = artifacts.part(&run, &hash, offset, size).await;
