@@ -17,6 +17,7 @@ use crate::{
     clients,
     config::{Config, NO_ARTIFACTS},
     error::CoordinatorError,
+    limits::Limits,
     role::Role,
     serve::{Coordinator, bind},
 };
@@ -167,6 +168,7 @@ impl CoordinatorArgs {
             state: self.state.folder.clone(),
             advertise: self.advertise.clone(),
             client_certificates: self.client_certificates,
+            limits: Limits::default(),
         }
     }
 

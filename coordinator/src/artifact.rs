@@ -65,6 +65,15 @@ pub(crate) struct FileHead {
     pub(crate) bytes: u64,
 }
 
+/// What became of a file that was handed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// It was written.
+    New,
+    /// It was there.
+    Known,
+}
+
 /// The name of a place that is the same from wherever a coordinator is started.
 pub(crate) fn full_name(place: &str) -> String {
     if place.contains("://") {
@@ -119,21 +128,21 @@ impl Artifacts {
         &self,
         head: &FileHead,
         data: impl Stream<Item = Result<Vec<u8>, Status>> + Unpin,
-    ) -> Result<(), Status> {
+    ) -> Result<Put, Status> {
         if head.bytes > FILE_BYTES_MAX {
             let message = format!("a file of {} bytes is above {FILE_BYTES_MAX}", head.bytes);
             return Err(Fault::Limit.status(message));
         }
         let place = self.place(&head.run, &head.hash);
         if self.size(&place).await? == Some(head.bytes) {
-            return Ok(());
+            return Ok(Put::Known);
         }
         // The semaphore is never closed.
         let _permit = self.uploads.acquire().await;
         let upload = self.store.put_multipart(&place).await.map_err(failed)?;
         let mut parts = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
         match write(head, data, &mut parts).await {
-            Ok(()) => parts.finish().await.map(|_| ()).map_err(failed),
+            Ok(()) => parts.finish().await.map(|_| Put::New).map_err(failed),
             Err(status) => {
                 if let Err(error) = parts.abort().await {
                     tracing::warn!(%error, %place, "parts of a file are left over");

@@ -15,7 +15,8 @@ use tonic::{Request, Status, service::Interceptor};
 
 use crate::{
     authority::{Authority, Signed},
-    clients::{self, Revoked, certificate_of},
+    clients::{self, Revoked},
+    connection::certificate_of,
     error::CoordinatorError,
     reach::Reach,
     role::Role,

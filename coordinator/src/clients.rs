@@ -14,10 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sweep_proto::fault::Fault;
-use tonic::{
-    Extensions, Status,
-    transport::server::{TcpConnectInfo, TlsConnectInfo},
-};
+use tonic::Status;
 
 use crate::{auth::write_private, error::CoordinatorError, role::Role};
 
@@ -38,12 +35,6 @@ struct Client {
 /// The hash that stands for a certificate.
 pub(crate) fn hash_of(certificate: &[u8]) -> String {
     blake3::hash(certificate).to_hex().to_string()
-}
-
-/// The certificate that a caller showed, where it had to.
-pub(crate) fn certificate_of(call: &Extensions) -> Option<String> {
-    let shown = call.get::<TlsConnectInfo<TcpConnectInfo>>()?.peer_certs()?;
-    Some(hash_of(shown.first()?))
 }
 
 /// Notes that a certificate was made.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::limits::Limits;
+
 /// What stands for keeping no checkpoints.
 pub(crate) const NO_ARTIFACTS: &str = "none";
 
@@ -22,4 +24,6 @@ pub struct Config {
     pub forget_artifacts: bool,
     /// Clients must show a certificate of the coordinator's authority beside the token.
     pub client_certificates: bool,
+    /// What is borne of clients.
+    pub limits: Limits,
 }

@@ -24,7 +24,7 @@ use sweep_spec::attempt::RunState;
 use sweep_store::{Ingested, Outcome};
 use tonic::Status;
 
-use crate::{auth::Gate, clients::certificate_of, grpc::Shared};
+use crate::{auth::Gate, connection::certificate_of, grpc::Shared};
 
 /// One label with its value.
 type Label = [(&'static str, &'static str); 1];
@@ -44,6 +44,9 @@ struct Counted {
     runs: Family<Label, Gauge>,
     workers: Family<Label, Gauge>,
     slots: Family<Label, Gauge>,
+    connections: Gauge,
+    refused: Family<Label, Counter>,
+    slowed: Counter,
 }
 
 impl Default for Metrics {
@@ -59,6 +62,9 @@ impl Default for Metrics {
             runs: Family::default(),
             workers: Family::default(),
             slots: Family::default(),
+            connections: Gauge::default(),
+            refused: Family::default(),
+            slowed: Counter::default(),
         };
         counted.register();
         Self(Arc::new(counted))
@@ -77,6 +83,10 @@ impl Counted {
         all.register("runs", "Runs in the store, by state", self.runs.clone());
         all.register("workers", "Workers known, by state", self.workers.clone());
         all.register("slots", "Slots of workers online, by what they do", self.slots.clone());
+        all.register("connections", "Connections that are open", self.connections.clone());
+        all.register("refused", "Connections and calls beyond a limit", self.refused.clone());
+        let help = "Batches of points after which a worker had to wait";
+        all.register("batches_slowed", help, self.slowed.clone());
     }
 }
 
@@ -100,6 +110,26 @@ impl Metrics {
                 self.0.points.inc_by(points as u64);
             }
         }
+    }
+
+    /// A connection was accepted.
+    pub(crate) fn connected(&self) {
+        self.0.connections.inc();
+    }
+
+    /// A connection is gone.
+    pub(crate) fn disconnected(&self) {
+        self.0.connections.dec();
+    }
+
+    /// A connection or a call was refused, or cut off, at a limit.
+    pub(crate) fn refused(&self, limit: &'static str) {
+        self.0.refused.get_or_create(&[("limit", limit)]).inc();
+    }
+
+    /// A worker waits before its next batch of points is taken.
+    pub(crate) fn slowed(&self) {
+        self.0.slowed.inc();
     }
 
     /// Attempts were granted.
@@ -167,9 +197,9 @@ impl Fleet {
 }
 
 /// The path of the metrics.
-pub(crate) fn route(shared: Shared, metrics: Metrics, gate: Gate) -> Router {
+pub(crate) fn route(shared: Shared, gate: Gate) -> Router {
     let answer = move |call: Request| {
-        let (shared, metrics, gate) = (shared.clone(), metrics.clone(), gate.clone());
+        let (shared, gate) = (shared.clone(), gate.clone());
         async move {
             let token = call.headers().get(header::AUTHORIZATION);
             let token = token.and_then(|text| text.to_str().ok());
@@ -178,7 +208,7 @@ pub(crate) fn route(shared: Shared, metrics: Metrics, gate: Gate) -> Router {
                 let hint = "the token is missing or wrong; hint: it stands in the access file\n";
                 return (StatusCode::UNAUTHORIZED, asks, hint).into_response();
             }
-            match metrics.text(&shared).await {
+            match shared.metrics.text(&shared).await {
                 Ok(text) => {
                     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
                     ([(header::CONTENT_TYPE, kind)], text).into_response()

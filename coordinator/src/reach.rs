@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use sweep_proto::access::Identity;
@@ -15,9 +16,6 @@ use crate::{
     error::CoordinatorError,
     role::Role,
 };
-
-/// A client that has not shown who it is by then is cut off.
-const HANDSHAKE_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The client of the coordinator's own access files; they get another certificate at each start.
 const OWN_CLIENT: &str = "coordinator";
@@ -55,13 +53,14 @@ impl Reach {
         Ok(Self::Machine(listener))
     }
 
-    /// A server with the encryption that goes with it.
-    pub(crate) fn server(&self) -> Result<Server, CoordinatorError> {
+    /// A server with the encryption that goes with it. A client that has not shown by then who it is
+    /// is cut off.
+    pub(crate) fn server(&self, handshake: Duration) -> Result<Server, CoordinatorError> {
         let Self::Network(network) = self else { return Ok(Server::builder()) };
         let Identity { certificate, key } = &network.server;
         let mut tls = ServerTlsConfig::new()
             .identity(tonic::transport::Identity::from_pem(certificate, key))
-            .timeout(HANDSHAKE_MAX);
+            .timeout(handshake);
         if network.client.is_some() {
             tls = tls.client_ca_root(Certificate::from_pem(&network.authority));
         }

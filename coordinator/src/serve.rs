@@ -1,33 +1,24 @@
 //! From a configuration and a listener to a served coordinator, and its orderly end.
 
 use std::{
-    collections::HashMap,
     future::Future,
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
     time::Duration,
 };
 
+use axum::{extract::Request, middleware};
 use sweep_proto::{
     MESSAGE_BYTES_MAX,
     access::Access,
     v1::{control_server::ControlServer, work_server::WorkServer},
 };
 use sweep_store::Store;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::timeout,
-};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::{net::TcpListener, time::timeout};
 use tonic::{
     service::{Routes, interceptor::InterceptedService},
-    transport::{Server, server::Connected},
+    transport::Server,
 };
 
 use crate::{
@@ -37,10 +28,14 @@ use crate::{
     clients::Revoked,
     clock::Clock,
     config::{Config, NO_ARTIFACTS},
+    connection::accept,
+    door::Door,
     error::CoordinatorError,
     grpc::{ControlService, Shared, WorkService},
     ingest::{Ingest, Latest},
+    limits::Limits,
     metrics::{self, Metrics},
+    quota::Quotas,
     reach::Reach,
     role::Role,
 };
@@ -54,17 +49,10 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Headers of one call.
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 
-/// Calls of one connection at a time: a worker has two streams and a unary call or two.
-const STREAMS_MAX: u32 = 64;
-
 /// Bytes of one call, and of all calls of a connection, that were sent and not taken yet. A transfer
 /// that stalls fills the window of its own call; heartbeats share its connection and still pass.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-
-/// Connections in all, and from one address.
-const CONNECTIONS_MAX: usize = 4096;
-const CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
 
 /// Time for open streams after the shutdown; workers hold theirs for ever.
 const GRACE: Duration = Duration::from_secs(2);
@@ -161,7 +149,8 @@ impl Coordinator {
         self,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), CoordinatorError> {
-        let server = limited(self.reach.server()?);
+        let limits = self.config.limits.clone();
+        let server = limited(self.reach.server(limits.introduction)?, &limits);
         let clock = Clock::start();
         let latest = Latest::default();
         let metrics = Metrics::default();
@@ -180,11 +169,15 @@ impl Coordinator {
             address: self.config.store.clone(),
             artifacts: self.artifacts,
             revoked,
+            quotas: Quotas::new(&limits),
+            limits: limits.clone(),
+            metrics: metrics.clone(),
             stopped: stopped.clone(),
         };
-        let server = router(server, shared, metrics, gate)
+        let incoming = accept(self.listener, limits, metrics);
+        let server = router(server, shared, gate)
             .await?
-            .serve_with_incoming_shutdown(accept(self.listener), ended(stopped.clone()));
+            .serve_with_incoming_shutdown(incoming, ended(stopped.clone()));
         tracing::info!(
             address = self.accesses.operator().address,
             store = self.config.store,
@@ -230,7 +223,6 @@ async fn ended(mut stopped: tokio::sync::watch::Receiver<bool>) {
 pub(crate) async fn router(
     mut server: Server,
     shared: Shared,
-    metrics: Metrics,
     gate: Gate,
 ) -> Result<tonic::transport::server::Router, CoordinatorError> {
     let control = ControlServer::new(ControlService::new(shared.clone()))
@@ -253,141 +245,24 @@ pub(crate) async fn router(
         .add_service(InterceptedService::new(work, gate.only(&[Role::Operator, Role::Worker])))
         .add_service(InterceptedService::new(health, any.clone()))
         .add_service(InterceptedService::new(reflection, any));
+    let door = Door::new(gate.clone(), shared.clock, shared.metrics.clone(), &shared.limits);
+    let through =
+        middleware::from_fn(move |call: Request, next: middleware::Next| door.clone().pass(call, next));
     let services = services.routes().into_axum_router();
-    Ok(server.add_routes(
-        services
-            .merge(metrics::route(shared, metrics, gate.only(&[Role::Operator, Role::Reader])))
-            .into(),
-    ))
+    let metrics = metrics::route(shared, gate.only(&[Role::Operator, Role::Reader]));
+    Ok(server.add_routes(services.merge(metrics).layer(through).into()))
 }
 
 /// A server with the limits of a connection.
-pub(crate) fn limited(server: Server) -> Server {
+pub(crate) fn limited(server: Server, limits: &Limits) -> Server {
     server
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .http2_max_header_list_size(HEADER_BYTES_MAX)
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(limits.streams)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         // For the metrics; a call needs HTTP/2.
         .accept_http1(true)
         .tcp_nodelay(true)
-}
-
-/// Open connections by address.
-type PerAddress = Arc<Mutex<HashMap<IpAddr, usize>>>;
-
-/// Accepts connections within the limits: at the first one accepting waits, at the second the new
-/// connection is closed.
-fn accept(listener: TcpListener) -> ReceiverStream<io::Result<Guarded>> {
-    let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(async move {
-        let all = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let per_address = PerAddress::default();
-        loop {
-            let Ok(permit) = all.clone().acquire_owned().await else { return };
-            let accepted = tokio::select! {
-                () = sender.closed() => return,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    let Some(count) = Count::take(&per_address, peer.ip()) else {
-                        tracing::warn!(%peer, "too many connections from one address");
-                        continue;
-                    };
-                    // Small messages must not wait for each other.
-                    let _ = stream.set_nodelay(true);
-                    let guarded = Guarded { stream, _permit: permit, _count: count };
-                    if sender.send(Ok(guarded)).await.is_err() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    // Too many open files, most likely: let some close.
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-    });
-    ReceiverStream::new(receiver)
-}
-
-/// One connection in the count of its address.
-struct Count {
-    map: PerAddress,
-    address: IpAddr,
-}
-
-impl Count {
-    fn take(map: &PerAddress, address: IpAddr) -> Option<Self> {
-        let mut counts = map.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
-        // Workers and commands of this machine share the loopback address.
-        let most =
-            if address.is_loopback() { CONNECTIONS_MAX } else { CONNECTIONS_PER_ADDRESS_MAX };
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        drop(counts);
-        Some(Self { map: map.clone(), address })
-    }
-}
-
-impl Drop for Count {
-    fn drop(&mut self) {
-        let mut counts = self.map.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
-    }
-}
-
-/// A connection that gives its place back when it is dropped.
-struct Guarded {
-    stream: TcpStream,
-    _permit: OwnedSemaphorePermit,
-    _count: Count,
-}
-
-impl Connected for Guarded {
-    type ConnectInfo = <TcpStream as Connected>::ConnectInfo;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
-    }
-}
-
-impl AsyncRead for Guarded {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Guarded {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }

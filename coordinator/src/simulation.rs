@@ -25,7 +25,9 @@ use crate::{
     error::CoordinatorError,
     grpc::Shared,
     ingest::{Ingest, Latest},
+    limits::Limits,
     metrics::Metrics,
+    quota::Quotas,
     serve::{limited, router},
 };
 
@@ -85,13 +87,16 @@ where
         address,
         artifacts: None,
         revoked,
+        quotas: Quotas::new(&Limits::default()),
+        limits: Limits::default(),
+        metrics,
         stopped,
     };
-    let mut server = limited(Server::builder());
+    let mut server = limited(Server::builder(), &shared.limits);
     if !keep_alive {
         server = server.http2_keepalive_interval(None);
     }
-    let services = router(server, shared, metrics, gate).await?;
+    let services = router(server, shared, gate).await?;
     let served = services.serve_with_incoming(incoming).await;
     stop.send_replace(true);
     let _ = tokio::join!(actor, writer);

@@ -116,6 +116,10 @@ pub fn run_json(run: &Run) -> String {
 /// # Errors
 /// An unknown metric, steps and values of different number, or more points than a batch may have.
 pub fn points(field: &str, series: &[v1::Series]) -> Result<Vec<Point>> {
+    if series.len() > BATCH_POINTS_MAX {
+        let problem = format!("{} series are more than points of a batch", series.len());
+        return Err(FieldError::new(field, problem));
+    }
     let total: usize = series.iter().map(|series| series.steps.len()).sum();
     if total > BATCH_POINTS_MAX {
         let problem = format!("{total} points are more than {BATCH_POINTS_MAX} of a batch");

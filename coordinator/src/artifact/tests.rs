@@ -30,7 +30,7 @@ async fn put_as(
     bytes: &[u8],
     hash: String,
     length: usize,
-) -> Result<(), Status> {
+) -> Result<Put, Status> {
     let head = FileHead { run: run(), hash, bytes: length as u64 };
     let parts: Vec<_> = bytes.chunks(3).map(|part| Ok(part.to_vec())).collect();
     artifacts.put(&head, tokio_stream::iter(parts)).await
@@ -60,7 +60,8 @@ async fn conformance(artifacts: &Artifacts) {
     assert_eq!(artifacts.size_of(&run(), &stored).await.unwrap(), 7);
     assert_eq!(artifacts.part(&run(), &stored, 0, 7).await.unwrap(), b"weights");
     assert_eq!(artifacts.part(&run(), &stored, 5, 7).await.unwrap(), b"ts");
-    put(artifacts, b"weights").await;
+    let again = put_as(artifacts, b"weights", stored.clone(), 7).await.unwrap();
+    assert_eq!(again, Put::Known);
 
     // What is not what was announced leaves nothing behind.
     let other = hash(b"other");

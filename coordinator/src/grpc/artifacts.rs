@@ -2,14 +2,16 @@
 
 use sweep_proto::{ARTIFACT_CHUNK_BYTES_MAX, convert, convert::FieldError, fault::Fault, v1};
 use sweep_spec::{attempt::AttemptKey, checkpoint::is_hash, id::RunId};
-use tokio::sync::mpsc;
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tokio_stream::StreamExt as _;
 use tonic::{Status, Streaming};
 
-use super::{Shared, Streamed};
+use super::{
+    Shared, Streamed,
+    outlet::{Outlet, next},
+};
 use crate::{
     actor::store_status,
-    artifact::{Artifacts, FileHead},
+    artifact::{Artifacts, FileHead, Put},
 };
 
 /// Chunks of a download that wait for the network: a megabyte each, cut from a part that is there.
@@ -23,8 +25,8 @@ pub(super) async fn put(
 ) -> Result<(), Status> {
     use v1::put_artifact_request::Part;
     let artifacts = artifacts(shared)?;
-    let Some(v1::PutArtifactRequest { part: Some(Part::Head(head)) }) = parts.message().await?
-    else {
+    let first = next(shared, &mut parts).await?;
+    let Some(v1::PutArtifactRequest { part: Some(Part::Head(head)) }) = first else {
         return Err(FieldError::new("head", "comes first").into());
     };
     let key = convert::attempt_key("head.key", head.key.as_ref())?;
@@ -38,7 +40,16 @@ pub(super) async fn put(
         }
         _ => Err(FieldError::new("data", "follows the head").into()),
     });
-    artifacts.put(&FileHead { run: key.run, hash, bytes: head.bytes }, data).await
+    shared.quotas.reserve(&key, head.bytes).inspect_err(|status| {
+        shared.metrics.refused("artifact");
+        tracing::warn!(attempt = %key, why = status.message(), "a file is refused");
+    })?;
+    let file = FileHead { run: key.run.clone(), hash, bytes: head.bytes };
+    let put = artifacts.put(&file, data).await;
+    if !matches!(put, Ok(Put::New)) {
+        shared.quotas.release(&key, head.bytes);
+    }
+    put.map(|_| ())
 }
 
 /// Keeps a checkpoint whose files are here.
@@ -77,32 +88,30 @@ pub(super) async fn get(
         .map_err(|_| Status::from(FieldError::new("run_id", "is no id of a run")))?;
     let hash = hash("hash", message.hash)?;
     let size = artifacts.size_of(&run, &hash).await?;
-    let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
+    let (mut outlet, stream) = Outlet::open(shared, CHUNKS_MAX);
     let shared = shared.clone();
     tokio::spawn(async move {
         let turn = tokio::select! {
             turn = artifacts.download() => turn,
-            () = sender.closed() => return,
+            () = outlet.closed() => return,
         };
         let Ok(_turn) = turn else { return };
         let mut offset = 0;
         while offset < size {
             let part = artifacts.part(&run, &hash, offset, size).await;
-            let part = allowed(&shared, caller.as_deref(), part);
-            let Ok(part) = part else {
-                let _ = sender.send(part.map(|data| v1::ArtifactChunk { data })).await;
-                return;
+            let part = match allowed(&shared, caller.as_deref(), part) {
+                Ok(part) => part,
+                Err(status) => return outlet.fail(status),
             };
             offset += part.len() as u64;
             for data in part.chunks(ARTIFACT_CHUNK_BYTES_MAX) {
-                let chunk = v1::ArtifactChunk { data: data.to_vec() };
-                if sender.send(Ok(chunk)).await.is_err() {
+                if !outlet.send(v1::ArtifactChunk { data: data.to_vec() }).await {
                     return;
                 }
             }
         }
     });
-    Ok(Box::pin(ReceiverStream::new(receiver)))
+    Ok(stream)
 }
 
 /// A part of a file, unless the certificate of its client was taken back meanwhile.

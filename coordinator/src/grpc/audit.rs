@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr};
 
 use tonic::{Request, Status};
 
-use crate::auth::operators_only;
+use crate::{auth::operators_only, connection::Peer};
 
 /// The message of a change that an operator asks for, once the log knows of it.
 pub(super) fn audited<T: fmt::Debug>(call: &str, request: Request<T>) -> Result<T, Status> {
@@ -16,7 +16,7 @@ pub(super) fn audited<T: fmt::Debug>(call: &str, request: Request<T>) -> Result<
 
 /// Where an operator's call comes from; one of anybody else is refused, and the log knows of it too.
 pub(super) fn operator<T>(call: &str, request: &Request<T>) -> Result<Option<SocketAddr>, Status> {
-    let peer = request.remote_addr();
+    let peer = Peer::of(request.extensions()).map(|peer| peer.address);
     operators_only(request).inspect_err(|status| {
         tracing::warn!(target: "audit", call, ?peer, why = status.message(), "refused");
     })?;

@@ -10,14 +10,13 @@ use sweep_spec::{
     training::TRAINING_REVISION,
 };
 use sweep_store::{StateCount, Submitted, SweepRecord};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     STREAM_MESSAGES_MAX, Shared, Streamed, history, progress,
     STREAM_MESSAGES_MAX, Shared, Streamed,
     audit::{audit, audited, operator},
+    outlet::Outlet,
     progress,
     rows::{CurveSink, RowSink, each_run},
     submission::receive_sweep,
@@ -138,7 +137,7 @@ impl v1::control_server::Control for ControlService {
         request: Request<Streaming<v1::SubmitSweepRequest>>,
     ) -> Result<Response<v1::SubmitSweepReply>, Status> {
         let peer = operator("submit", &request)?;
-        let (sweep, supersede, policy) = receive_sweep(request.into_inner()).await?;
+        let (sweep, supersede, policy) = receive_sweep(&self.shared, request.into_inner()).await?;
         let sweep_id = sweep.id.to_string();
         audit(peer, "submit", &(&sweep.name, &sweep_id, &policy));
         let (submitted, runs_superseded) =
@@ -184,6 +183,10 @@ impl v1::control_server::Control for ControlService {
     ) -> Result<Response<Self::ListRunsStream>, Status> {
         let message = request.into_inner();
         let selected = self.select(&message.sweep, &message.runs).await?;
+        if message.states.len() > RunState::ALL.len() {
+            let message = format!("states: {} are more than there are", message.states.len());
+            return Err(Fault::Limit.status(message));
+        }
         let mut states = Vec::new();
         for (index, &state) in message.states.iter().enumerate() {
             states.push(convert::run_state(&format!("states[{index}]"), state)?);
@@ -192,17 +195,16 @@ impl v1::control_server::Control for ControlService {
             0 => None,
             role => Some(convert::role("role", role)?),
         };
-        let (sender, receiver) = mpsc::channel(STREAM_MESSAGES_MAX);
+        let (outlet, stream) = Outlet::open(&self.shared, STREAM_MESSAGES_MAX);
         let shared = self.shared.clone();
         let with_json = message.with_json;
         tokio::spawn(async move {
-            let mut sink =
-                RowSink { shared: shared.clone(), sender: sender.clone(), states, role, with_json };
+            let mut sink = RowSink { shared: shared.clone(), outlet, states, role, with_json };
             if let Err(status) = each_run(&shared, &selected, &mut sink).await {
-                let _ = sender.send(Err(status)).await;
+                sink.outlet.fail(status);
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        Ok(Response::new(stream))
     }
 
     type GetCurvesStream = Streamed<v1::Curve>;
@@ -213,6 +215,10 @@ impl v1::control_server::Control for ControlService {
     ) -> Result<Response<Self::GetCurvesStream>, Status> {
         let message = request.into_inner();
         let selected = self.select(&message.sweep, &message.runs).await?;
+        if message.metrics.len() > Metric::ALL.len() {
+            let message = format!("metrics: {} are more than there are", message.metrics.len());
+            return Err(Fault::Limit.status(message));
+        }
         let mut metrics = Vec::new();
         for (index, name) in message.metrics.iter().enumerate() {
             metrics.push(name.parse::<Metric>().map_err(|error| {
@@ -223,20 +229,16 @@ impl v1::control_server::Control for ControlService {
             let problem = format!("must be 1 to {BUCKETS_MAX}");
             return Err(convert::FieldError::new("buckets_max", problem).into());
         }
-        let (sender, receiver) = mpsc::channel(STREAM_MESSAGES_MAX);
+        let (outlet, stream) = Outlet::open(&self.shared, STREAM_MESSAGES_MAX);
         let shared = self.shared.clone();
+        let buckets_max = message.buckets_max;
         tokio::spawn(async move {
-            let mut sink = CurveSink {
-                shared: shared.clone(),
-                sender: sender.clone(),
-                metrics,
-                buckets_max: message.buckets_max,
-            };
+            let mut sink = CurveSink { shared: shared.clone(), outlet, metrics, buckets_max };
             if let Err(status) = each_run(&shared, &selected, &mut sink).await {
-                let _ = sender.send(Err(status)).await;
+                sink.outlet.fail(status);
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        Ok(Response::new(stream))
     }
 
     async fn list_workers(
@@ -271,9 +273,9 @@ impl v1::control_server::Control for ControlService {
     ) -> Result<Response<Self::WatchSweepStream>, Status> {
         let store = &self.shared.store;
         let sweep = store.find_sweep(&request.into_inner().sweep).await.map_err(store_status)?;
-        let (sender, receiver) = mpsc::channel(STREAM_MESSAGES_MAX);
-        tokio::spawn(progress::watch(self.shared.clone(), sweep.id, sender));
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        let (outlet, stream) = Outlet::open(&self.shared, STREAM_MESSAGES_MAX);
+        tokio::spawn(progress::watch(self.shared.clone(), sweep.id, outlet));
+        Ok(Response::new(stream))
     }
 
     async fn cancel_sweep(

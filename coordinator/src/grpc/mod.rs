@@ -4,6 +4,7 @@ mod artifacts;
 mod audit;
 mod control;
 mod history;
+mod outlet;
 mod progress;
 mod rows;
 mod submission;
@@ -22,6 +23,9 @@ use crate::{
     clients::Revoked,
     clock::Clock,
     ingest::{Ingest, Latest},
+    limits::Limits,
+    metrics::Metrics,
+    quota::Quotas,
 };
 
 pub(crate) use control::ControlService;
@@ -41,6 +45,12 @@ pub(crate) struct Shared {
     pub(crate) artifacts: Option<Artifacts>,
     /// Certificates that open nothing any more.
     pub(crate) revoked: Revoked,
+    /// What is borne of clients.
+    pub(crate) limits: Limits,
+    /// What each worker has sent of what it may.
+    pub(crate) quotas: Quotas,
+    /// What is counted.
+    pub(crate) metrics: Metrics,
     /// Turns true when the coordinator goes down; streams end then.
     pub(crate) stopped: watch::Receiver<bool>,
 }

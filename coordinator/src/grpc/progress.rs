@@ -9,12 +9,12 @@ use sweep_spec::{
     run::RunRole,
 };
 use sweep_store::{AttemptRecord, WorkerRecord};
-use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::{
     Shared,
     control::{counts, slot_view},
+    outlet::Outlet,
 };
 use crate::{
     actor::store_status,
@@ -121,25 +121,22 @@ pub(super) fn attempt_line(attempt: &AttemptRecord) -> String {
 pub(super) async fn watch(
     shared: Shared,
     sweep: SweepId,
-    sender: mpsc::Sender<Result<v1::SweepProgress, Status>>,
+    mut outlet: Outlet<v1::SweepProgress>,
 ) {
     let mut sent: HashMap<RunId, v1::RunProgress> = HashMap::new();
     let mut finals: HashMap<RunId, Option<f64>> = HashMap::new();
     loop {
         let message = match look(&shared, &sweep, &mut sent, &mut finals).await {
             Ok(message) => message,
-            Err(status) => {
-                let _ = sender.send(Err(status)).await;
-                return;
-            }
+            Err(status) => return outlet.fail(status),
         };
         let done = message.done;
-        if sender.send(Ok(message)).await.is_err() || done {
+        if !outlet.send(message).await || done {
             return;
         }
         tokio::select! {
             () = tokio::time::sleep(WATCH_EVERY) => {}
-            () = sender.closed() => return,
+            () = outlet.closed() => return,
             () = shared.going_down() => return,
         }
     }

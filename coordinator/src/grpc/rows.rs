@@ -10,10 +10,9 @@ use sweep_spec::{
     run::RunRole,
 };
 use sweep_store::{Bucket, Facts, RunRecord, downsample};
-use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::Shared;
+use super::{Shared, outlet::Outlet};
 use crate::actor::store_status;
 
 /// Runs of one page of the store.
@@ -57,7 +56,7 @@ pub(super) trait AsyncRunSink {
 /// Runs as rows.
 pub(super) struct RowSink {
     pub(super) shared: Shared,
-    pub(super) sender: mpsc::Sender<Result<v1::RunRow, Status>>,
+    pub(super) outlet: Outlet<v1::RunRow>,
     pub(super) states: Vec<RunState>,
     pub(super) role: Option<RunRole>,
     pub(super) with_json: bool,
@@ -83,7 +82,7 @@ impl AsyncRunSink for RowSink {
             .await?;
         let mut row = run_row(record, self.with_json);
         row.predicted_seconds = predicted;
-        Ok(self.sender.send(Ok(row)).await.is_ok())
+        Ok(self.outlet.send(row).await)
     }
 }
 
@@ -149,7 +148,7 @@ fn facts(facts: Facts) -> v1::RunFacts {
 /// Runs as curves.
 pub(super) struct CurveSink {
     pub(super) shared: Shared,
-    pub(super) sender: mpsc::Sender<Result<v1::Curve, Status>>,
+    pub(super) outlet: Outlet<v1::Curve>,
     pub(super) metrics: Vec<Metric>,
     pub(super) buckets_max: Option<u32>,
 }
@@ -164,7 +163,7 @@ impl AsyncRunSink for CurveSink {
             let points =
                 store.curve(&record.id, metric, -1, u32::MAX).await.map_err(store_status)?;
             for curve in curve_messages(&record.id, metric, &points, self.buckets_max) {
-                if self.sender.send(Ok(curve)).await.is_err() {
+                if !self.outlet.send(curve).await {
                     return Ok(false);
                 }
             }

@@ -12,14 +12,16 @@ use sweep_spec::{
 use sweep_store::{NewRun, NewSweep};
 use tonic::{Status, Streaming};
 
+use super::{Shared, outlet::next};
 use crate::clock::unix_ms;
 
 /// Reads a sweep from its stream and checks that it is what its ids say.
 pub(super) async fn receive_sweep(
+    shared: &Shared,
     mut parts: Streaming<v1::SubmitSweepRequest>,
 ) -> Result<(NewSweep, bool, Policy), Status> {
     use v1::submit_sweep_request::Part;
-    let first = parts.message().await?.and_then(|message| message.part);
+    let first = next(shared, &mut parts).await?.and_then(|message| message.part);
     let Some(Part::Header(header)) = first else {
         return Err(convert::FieldError::new("header", "must come first").into());
     };
@@ -37,7 +39,7 @@ pub(super) async fn receive_sweep(
         return Err(Fault::Limit.status(message));
     }
     let mut grid = Grid { runs: Vec::with_capacity(expected), merged: 0 };
-    while let Some(message) = parts.message().await? {
+    while let Some(message) = next(shared, &mut parts).await? {
         let index = grid.runs.len();
         let Some(Part::Run(run)) = message.part else {
             return Err(convert::FieldError::new(format!("run[{index}]"), "is no run").into());

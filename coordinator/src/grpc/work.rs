@@ -1,9 +1,9 @@
 //! The service of workers.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use sweep_proto::{convert, fault::Fault, v1};
-use sweep_spec::attempt::{AttemptKey, Device};
+use sweep_spec::attempt::{AttemptKey, Device, Ending};
 use sweep_store::{Batch, CheckpointRecord, CheckpointRow, Ingested};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -15,8 +15,8 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Shared, Streamed, artifacts};
 use crate::{
     actor::{ORDERS_MAX, Order},
-    clients::certificate_of,
     clock::unix_ms,
+    connection::certificate_of,
     scheduler::{Beat, Ended, HEARTBEAT, Held, Joined, LEASE, Running, Verdict},
 };
 
@@ -26,8 +26,11 @@ const UNACKNOWLEDGED_MAX: u32 = 8;
 /// Longest id of a worker, name of a machine, hash.
 const NAME_BYTES_MAX: usize = 256;
 
-/// Slots and devices of one worker.
-const SLOTS_MAX: usize = 1024;
+/// Slots, devices and attempts of one worker.
+const LIST_MAX: usize = 1024;
+
+/// Longest reason of a failure, or of a refused device.
+const TEXT_BYTES_MAX: usize = 4096;
 
 /// The service `Work`.
 #[derive(Clone, Debug)]
@@ -128,7 +131,10 @@ impl v1::work_server::Work for WorkService {
         let message = request.into_inner();
         let ended = Ended {
             key: convert::attempt_key("key", message.key.as_ref())?,
-            ending: convert::ending("ending", message.ending.as_ref())?,
+            ending: match convert::ending("ending", message.ending.as_ref())? {
+                Ending::Failed { cause, reason } => Ending::Failed { cause, reason: cut(reason) },
+                ending => ending,
+            },
             resume_step: message.resume_step,
             seconds: message.seconds,
             peak_memory_bytes: message.peak_memory_bytes,
@@ -167,12 +173,36 @@ impl v1::work_server::Work for WorkService {
     }
 }
 
-fn joined(message: &v1::JoinRequest) -> Result<Joined, Status> {
-    for (field, count) in [("devices", message.devices.len()), ("slots", message.slots.len())] {
-        if count > SLOTS_MAX {
-            return Err(Fault::Limit.status(format!("{field}: {count} are above {SLOTS_MAX}")));
+/// Holds lists of a message to a length.
+fn short(lists: &[(&str, usize)]) -> Result<(), Status> {
+    match lists.iter().find(|(_, count)| *count > LIST_MAX) {
+        Some((field, count)) => {
+            Err(Fault::Limit.status(format!("{field}: {count} are above {LIST_MAX}")))
         }
+        None => Ok(()),
     }
+}
+
+/// A text for people that a worker made, cut where it is too long: what it tells stands at its
+/// beginning, and the end of an attempt must not be refused for its words.
+fn cut(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        let mut end = TEXT_BYTES_MAX;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('\u{2026}');
+    }
+    text
+}
+
+fn joined(message: &v1::JoinRequest) -> Result<Joined, Status> {
+    short(&[
+        ("devices", message.devices.len()),
+        ("slots", message.slots.len()),
+        ("held", message.held.len()),
+    ])?;
     let mut held = Vec::with_capacity(message.held.len());
     for (index, one) in message.held.iter().enumerate() {
         let key = convert::attempt_key(&format!("held[{index}].key"), one.key.as_ref())?;
@@ -198,7 +228,9 @@ fn joined(message: &v1::JoinRequest) -> Result<Joined, Status> {
 fn devices(messages: &[v1::Device]) -> Result<Vec<Device>, Status> {
     let mut devices = Vec::with_capacity(messages.len());
     for (index, message) in messages.iter().enumerate() {
-        let device = convert::device(message);
+        let mut device = convert::device(message);
+        device.refused = device.refused.map(cut);
+        device.canary = device.canary.map(cut);
         for (field, text) in
             [("id", &device.id), ("name", &device.name), ("backend", &device.backend)]
         {
@@ -224,6 +256,12 @@ fn verdict((key, verdict, acked_seq): (AttemptKey, Verdict, u64)) -> v1::Verdict
 }
 
 fn beat(message: &v1::Heartbeat) -> Result<Beat, Status> {
+    short(&[
+        ("running", message.running.len()),
+        ("ended", message.ended.len()),
+        ("free_slots", message.free_slots.len()),
+        ("devices", message.devices.len()),
+    ])?;
     let mut running = Vec::with_capacity(message.running.len());
     for (index, one) in message.running.iter().enumerate() {
         running.push(Running {
@@ -355,7 +393,7 @@ async fn report(
     caller: Option<String>,
 ) {
     let (pending, receiver) = mpsc::channel(UNACKNOWLEDGED_MAX as usize);
-    let answering = tokio::spawn(acknowledge(receiver, acks.clone()));
+    let answering = tokio::spawn(acknowledge(receiver, acks.clone(), shared.limits.stream_idle));
     let result = tokio::select! {
         biased;
         result = take_in(&shared, &mut batches, caller.as_deref(), &pending) => result,
@@ -375,21 +413,25 @@ async fn take_in(
     caller: Option<&str>,
     pending: &mpsc::Sender<Pending>,
 ) -> Result<(), Status> {
+    let mut workers = BTreeMap::new();
     while let Some(message) = batches.message().await? {
         shared.revoked.check(caller)?;
+        let bytes = message.series.iter().map(bytes_of).sum();
         let key = convert::attempt_key("key", message.key.as_ref())?;
         if message.seq == 0 {
             return Err(convert::FieldError::new("seq", "batches count from 1").into());
         }
+        let mut count = 0;
         let next = match convert::points("series", &message.series) {
             Ok(points) => {
+                count = points.len();
                 let batch = Batch {
                     key: key.clone(),
                     seq: message.seq,
                     resume_step: message.resume_step,
                     points,
                 };
-                Pending::Waits(key, shared.ingest.send(batch).await?)
+                Pending::Waits(key.clone(), shared.ingest.send(batch).await?)
             }
             // Not an error of the stream: other attempts share it.
             Err(error) => Pending::Known(ack(&key, Ingested::Refused(error.to_string()))),
@@ -397,11 +439,43 @@ async fn take_in(
         if pending.send(next).await.is_err() {
             return Ok(());
         }
+        let worker = worker_of(shared, &mut workers, key).await?;
+        let wait = shared.quotas.book(shared.clock.now(), &worker, count, bytes);
+        if !wait.is_zero() {
+            shared.metrics.slowed();
+            tracing::debug!(worker, ?wait, "more points than a worker may send; it waits");
+            // The next batch waits in the network, and its worker for the acknowledgement.
+            tokio::time::sleep(wait).await;
+        }
     }
     Ok(())
 }
 
-async fn acknowledge(mut pending: mpsc::Receiver<Pending>, acks: Acks) {
+/// About the bytes of a series on the wire, and in memory.
+fn bytes_of(series: &v1::Series) -> usize {
+    series.metric.len() + 16 * series.steps.len().max(series.values.len())
+}
+
+/// The worker that an attempt was granted to; one name for all that are over.
+async fn worker_of(
+    shared: &Shared,
+    known: &mut BTreeMap<AttemptKey, String>,
+    key: AttemptKey,
+) -> Result<String, Status> {
+    if let Some(worker) = known.get(&key) {
+        return Ok(worker.clone());
+    }
+    let run = key.clone();
+    let worker = shared.actor.view(move |scheduler, _| scheduler.worker_of(&run)).await?;
+    let Some(worker) = worker else { return Ok(String::new()) };
+    if known.len() >= LIST_MAX {
+        known.clear();
+    }
+    known.insert(key, worker.clone());
+    Ok(worker)
+}
+
+async fn acknowledge(mut pending: mpsc::Receiver<Pending>, acks: Acks, idle: Duration) {
     while let Some(next) = pending.recv().await {
         let reply = match next {
             Pending::Known(ack) => Ok(ack),
@@ -411,8 +485,10 @@ async fn acknowledge(mut pending: mpsc::Receiver<Pending>, acks: Acks) {
             },
         };
         let failed = reply.is_err();
-        // After a failure of the store nothing later may be acknowledged.
-        if acks.send(reply).await.is_err() || failed {
+        // After a failure of the store nothing later may be acknowledged, and nothing to a worker that
+        // does not listen: it sends again what it has not heard of.
+        let sent = timeout(idle, acks.send(reply)).await;
+        if !matches!(sent, Ok(Ok(()))) || failed {
             return;
         }
     }

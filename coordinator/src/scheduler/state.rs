@@ -225,6 +225,12 @@ impl Scheduler {
         self.index.get(id).map(|&index| &self.runs[index])
     }
 
+    /// The worker that holds a live attempt.
+    pub(crate) fn worker_of(&self, key: &AttemptKey) -> Option<String> {
+        let live = self.runs[self.live_index(key)?].live.as_ref()?;
+        Some(live.worker.clone())
+    }
+
     /// The run of an index that a slot names as its holder.
     pub(crate) fn run_at(&self, index: usize) -> &RunEntry {
         &self.runs[index]

@@ -17,7 +17,7 @@ use tonic_reflection::pb::v1::{
 use crate::support::{FakeWorker, Served, grid, submit};
 
 /// The answer to `GET /metrics` with this token, as HTTP/1.1 gives it.
-async fn metrics(served: &Served, token: &str) -> String {
+pub(crate) async fn metrics(served: &Served, token: &str) -> String {
     let host = served.access.address.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(host).await.unwrap();
     let request = format!(

@@ -301,6 +301,30 @@ impl FakeWorker {
         self.beats.send(beat).await.unwrap();
     }
 
+    /// A heartbeat that `change` has had its way with.
+    pub(crate) async fn beat_with(&mut self, change: impl FnOnce(&mut v1::Heartbeat)) {
+        self.sequence += 1;
+        let mut beat = v1::Heartbeat {
+            worker_id: self.name.clone(),
+            incarnation: self.incarnation,
+            sequence: self.sequence,
+            received: self.received,
+            ..Default::default()
+        };
+        change(&mut beat);
+        self.beats.send(beat).await.unwrap();
+    }
+
+    /// Why the session ended.
+    pub(crate) async fn session_error(&mut self) -> Status {
+        loop {
+            match timeout(PATIENCE, self.directives.message()).await.unwrap() {
+                Ok(directive) => assert!(directive.is_some(), "it ended without a word"),
+                Err(status) => return status,
+            }
+        }
+    }
+
     async fn next(&mut self) -> v1::directive::Directive {
         let message = timeout(PATIENCE, self.directives.message()).await.unwrap();
         let message = message.unwrap().expect("the session is open");
