@@ -4,7 +4,14 @@
 //! A file is named by its run and its content, which is checked as it comes in; no client names a
 //! path.
 
-use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
+pub(crate) mod leftovers;
+
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use object_store::{
     Error, ObjectStore, ObjectStoreExt as _, WriteMultipart, local::LocalFileSystem,
@@ -53,6 +60,8 @@ const KEY_PREFIXES: [&str; 2] = ["AWS_", "GOOGLE_"];
 pub(crate) struct Artifacts {
     store: Arc<dyn ObjectStore>,
     prefix: Place,
+    /// Where the store is a folder.
+    folder: Option<PathBuf>,
     uploads: Arc<Semaphore>,
     downloads: Arc<Semaphore>,
 }
@@ -95,7 +104,9 @@ impl Artifacts {
             None | Some(("file", _)) => {
                 let folder = place.strip_prefix("file://").unwrap_or(place);
                 let hint = "give a folder that can be written";
-                (in_folder(folder.as_ref()).map_err(|why| failed(why, hint))?, Place::default())
+                let store = in_folder(folder.as_ref()).map_err(|why| failed(why, hint))?;
+                let artifacts = Self::new(store, Place::default());
+                return Ok(Self { folder: Some(folder.into()), ..artifacts });
             }
             Some(("s3" | "gs", _)) => {
                 let hint = "keys come from the environment, such as AWS_ACCESS_KEY_ID, \
@@ -116,7 +127,7 @@ impl Artifacts {
     fn new(store: Arc<dyn ObjectStore>, prefix: Place) -> Self {
         let uploads = Arc::new(Semaphore::new(UPLOADS_MAX));
         let downloads = Arc::new(Semaphore::new(DOWNLOADS_MAX));
-        Self { store, prefix, uploads, downloads }
+        Self { store, prefix, folder: None, uploads, downloads }
     }
 
     fn place(&self, run: &RunId, hash: &str) -> Place {
@@ -205,8 +216,7 @@ impl Artifacts {
         Manifest::parse(&text).map_err(|why| Fault::Field.status(format!("{hash}: {why}")))
     }
 
-    /// Deletes the files of checkpoints that are dropped. What cannot be deleted stays: it costs
-    /// space and nothing else.
+    /// Deletes the files of checkpoints that are dropped. What cannot be deleted is swept later.
     pub(crate) async fn tidy(&self, run: &RunId, kept: &Kept) {
         let mut needed: HashSet<String> = kept.kept.iter().cloned().collect();
         for hash in &kept.kept {

@@ -23,7 +23,7 @@ use tonic::{
 
 use crate::{
     actor::Actor,
-    artifact::{self, Artifacts},
+    artifact::{self, Artifacts, leftovers::keep_swept},
     auth::{Accesses, Gate, access_path},
     clients::Revoked,
     clock::Clock,
@@ -160,6 +160,9 @@ impl Coordinator {
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let revoked = Revoked::open(&self.config.state)?;
         let gate = Gate::new(&self.accesses, revoked.clone());
+        let sweeping = self.artifacts.clone().map(|artifacts| {
+            tokio::spawn(keep_swept(artifacts, self.store.clone(), stopped.clone()))
+        });
         let shared = Shared {
             store: self.store.clone(),
             actor: handle,
@@ -202,6 +205,11 @@ impl Coordinator {
         stop.send_replace(true);
         let _ = timeout(GRACE, writer).await;
         let _ = timeout(GRACE, actor).await;
+        if let Some(sweeping) = sweeping {
+            // What it has not deleted is found at the next start.
+            sweeping.abort();
+            let _ = sweeping.await;
+        }
         self.store.close().await?;
         tracing::info!("the store is closed");
         if let Some(error) = taken {

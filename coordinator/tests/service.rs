@@ -1,5 +1,6 @@
 //! A real client over a real loopback socket against a coordinator on SQLite in a scratch folder.
 
+mod leftovers;
 mod limits;
 mod monitoring;
 mod noise;

@@ -191,6 +191,31 @@ impl Database {
             Some(&step) => self.kept_checkpoint(run, step).await,
             None => Ok(None),
         }
+    pub(crate) async fn kept_hashes(&self, run: &RunId) -> Result<Vec<String>, StoreError> {
+        let rows = query(
+            "SELECT DISTINCT checkpoint.hash FROM run JOIN checkpoint USING (run_no) \
+             WHERE run.id = $1 AND checkpoint.kept ORDER BY checkpoint.hash",
+        )
+        .bind(run.as_str())
+        .fetch_all(self.reader())
+        .await
+        .map_err(|error| self.failed(error))?;
+        rows.iter()
+            .map(|row| row.try_get(0))
+            .collect::<Result<_, sqlx::Error>>()
+            .map_err(|error| self.failed(error))
+    }
+
+    pub(crate) async fn kept_totals(&self) -> Result<(u64, u64), StoreError> {
+        let row = query(
+            "SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM checkpoint WHERE kept",
+        )
+        .fetch_one(self.reader())
+        .await
+        .map_err(|error| self.failed(error))?;
+        let number = |index: usize| row.try_get::<i64>(index).map(count);
+        let totals = number(0).and_then(|kept| Ok((kept, number(1)?)));
+        totals.map_err(|error| self.failed(error))
     }
 
     /// Steps of a run whose checkpoints the coordinator keeps, in order.
@@ -209,8 +234,8 @@ impl Database {
             .map_err(|error| self.failed(error))
     }
 
-    /// For each of these attempts' runs the newest checkpoint that its worker has or can fetch; that
-    /// a fetched one lies there is noted.
+    /// For each of these attempts' runs the newest checkpoint that its worker has or can fetch: of those
+    /// at one step what lies there, then the latest attempt's. That a fetched one lies there is noted.
     pub(crate) async fn offer_checkpoints<'a>(
         &self,
         tx: &mut Tx,
@@ -223,7 +248,10 @@ impl Database {
         macro_rules! within_reach {
             ($list:literal) => {
                 concat!(
-                    "SELECT run.id, checkpoint.step, checkpoint.hash, checkpoint.kept, \
+                    "SELECT id, step, hash, kept, run_no, attempt_no, worker_no, here FROM \
+                     (SELECT reach.*, row_number() OVER (PARTITION BY run_no \
+                          ORDER BY step DESC, here DESC, attempt_no DESC) AS place FROM \
+                     (SELECT run.id, checkpoint.step, checkpoint.hash, checkpoint.kept, \
                      checkpoint.run_no, checkpoint.attempt_no, attempt.worker_no, \
                      checkpoint.worker_no = attempt.worker_no OR EXISTS \
                          (SELECT 1 FROM checkpoint_copy copy WHERE copy.run_no = checkpoint.run_no \
@@ -234,7 +262,8 @@ impl Database {
                     keys_of!($list),
                     " JOIN run ON run.id = key.id \
                      JOIN attempt ON attempt.run_no = run.run_no AND attempt.number = key.number \
-                     JOIN checkpoint ON checkpoint.run_no = run.run_no"
+                     JOIN checkpoint ON checkpoint.run_no = run.run_no) AS reach \
+                     WHERE kept OR here) AS ranked WHERE place = 1"
                 )
             };
         }
@@ -256,6 +285,9 @@ impl Database {
         }
         let fetched = best.values().filter(|offer| !offer.here);
         note_copies(tx, fetched).await.map_err(|error| self.failed(error))?;
+        let best = rows.iter().map(Offer::read).collect::<Result<HashMap<RunId, Offer>, _>>();
+        let best = best.map_err(|error| self.failed(error))?;
+        self.note_copies(best.values().filter(|offer| !offer.here)).await?;
         Ok(best.into_iter().map(|(run, offer)| (run, offer.record)).collect())
     }
 }
@@ -303,10 +335,5 @@ impl Offer {
             here: row.try_get(7)?,
         };
         Ok((row.try_get(0)?, offer))
-    }
-
-    /// The newest comes first; of those at one step what lies there, then the latest attempt's.
-    fn rank(&self) -> (u64, bool, i64) {
-        (self.record.step, self.here, self.attempt_no)
     }
 }

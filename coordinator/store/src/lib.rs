@@ -250,6 +250,10 @@ delegate! {
     fn kept_checkpoint(run: &RunId, step: u64) -> Option<CheckpointRecord>;
     /// The newest checkpoint of a run that the coordinator keeps.
     fn newest_kept(run: &RunId) -> Option<CheckpointRecord>;
+    /// Hashes of the manifests of a run's checkpoints that the coordinator keeps.
+    fn kept_hashes(run: &RunId) -> Vec<String>;
+    /// Number of checkpoints that the coordinator keeps, and their bytes.
+    fn kept_totals() -> (u64, u64);
     /// Metrics that a run has points of.
     fn metrics_of(run: &RunId) -> Vec<Metric>;
     /// Points of a curve beyond a step (-1 for all), along the canonical lineage, in step order.

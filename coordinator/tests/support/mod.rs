@@ -371,10 +371,30 @@ impl FakeWorker {
         step: u64,
         requires_seq: u64,
     ) -> Result<(), Status> {
+        self.commit(key, step, requires_seq, "ab12").await
+    }
+
+    /// Commits a checkpoint whose manifest has this hash.
+    pub(crate) async fn checkpoint_as(
+        &mut self,
+        key: &v1::AttemptKey,
+        step: u64,
+        hash: &str,
+    ) -> Result<(), Status> {
+        self.commit(key, step, 0, hash).await
+    }
+
+    async fn commit(
+        &mut self,
+        key: &v1::AttemptKey,
+        step: u64,
+        requires_seq: u64,
+        hash: &str,
+    ) -> Result<(), Status> {
         let request = v1::CommitCheckpointRequest {
             key: Some(key.clone()),
             step,
-            hash: "ab12".to_owned(),
+            hash: hash.to_owned(),
             requires_seq,
             bytes: Some(1024),
             worker_id: self.name.clone(),

@@ -72,6 +72,18 @@ impl Memory {
             Some(step) => self.kept_checkpoint(run, step).await,
             None => Ok(None),
         }
+    pub(crate) async fn kept_hashes(&self, run: &RunId) -> Result<Vec<String>, StoreError> {
+        let content = self.content();
+        let made = content.run(run).into_iter().flat_map(|run| &run.checkpoints);
+        let kept = made.filter(|at| at.kept).map(|at| at.hash.clone());
+        Ok(kept.collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    pub(crate) async fn kept_totals(&self) -> Result<(u64, u64), StoreError> {
+        let content = self.content();
+        let kept = content.runs.iter().flat_map(|run| &run.checkpoints).filter(|at| at.kept);
+        let bytes = kept.clone().filter_map(|at| at.bytes).sum();
+        Ok((kept.count() as u64, bytes))
     }
 
     pub(crate) async fn sweeps(&self) -> Result<Vec<SweepRecord>, StoreError> {

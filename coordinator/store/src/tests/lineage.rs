@@ -40,7 +40,7 @@ impl Relay {
             key,
             step: until,
             hash: "h".into(),
-            bytes: None,
+            bytes: Some(7),
             requires_seq: 1,
             unix_ms: 3,
         };
@@ -167,4 +167,7 @@ pub(super) async fn a_kept_checkpoint_is_offered_to_any_worker(place: Place) {
     assert!(first(&history[0]) && history[0].attempt == 1, "{history:?}");
     relay.lose(5).await;
     assert_eq!(relay.begin(6, "w").await, Some(8));
+    assert_eq!(relay.store.kept_hashes(&relay.run).await.unwrap(), ["h"]);
+    let (count, bytes) = relay.store.kept_totals().await.unwrap();
+    assert_eq!((count, bytes), (2, 14));
 }
