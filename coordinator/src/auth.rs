@@ -11,7 +11,7 @@ use std::{
 };
 
 use sweep_proto::{VERSION_HEADER, access::Access, fault::Fault, version};
-use tonic::{Request, Status, service::Interceptor};
+use tonic::{Extensions, Request, Status, service::Interceptor};
 
 use crate::{
     authority::{Authority, Signed},
@@ -205,10 +205,10 @@ impl Interceptor for Gate {
     }
 }
 
-/// Lets only operators on; a call that came through no gate has no role.
-pub(crate) fn operators_only<T>(request: &Request<T>) -> Result<(), Status> {
-    match request.extensions().get::<Role>() {
-        Some(Role::Operator) => Ok(()),
+/// Lets only operators on, and says what they are; a call that came through no gate has no role.
+pub(crate) fn operators_only(call: &Extensions) -> Result<Role, Status> {
+    match call.get::<Role>() {
+        Some(Role::Operator) => Ok(Role::Operator),
         Some(role) => Err(refused(*role, &[Role::Operator])),
         None => Err(Fault::Token.status("the call came through no gate")),
     }

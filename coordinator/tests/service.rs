@@ -270,6 +270,19 @@ async fn a_token_opens_what_its_role_needs_and_no_more() {
     let join = v1::JoinRequest { worker_id: "spy".into(), ..Default::default() };
     refused(&reader.work().join(join).await.unwrap_err(), "worker-access.json");
 
+    let absent = v1::CancelSweepRequest { sweep: "absent".into(), ..Default::default() };
+    operator.cancel_sweep(absent).await.unwrap_err();
+    // What operators ask for is kept, and shown to them alone.
+    let list = v1::ListAuditRequest { rows_max: 0 };
+    refused(&reader.control().list_audit(list).await.unwrap_err(), "access.json");
+    let kept = operator.list_audit(list).await.unwrap().into_inner().entries;
+    let told: Vec<_> =
+        kept.iter().map(|entry| (entry.role.as_str(), entry.call.as_str())).collect();
+    // Who is refused by role stands in the log, and pushes nothing out of the store.
+    assert_eq!(told, [("operator", "cancel"), ("operator", "submit")]);
+    assert!(kept[0].outcome.starts_with("refused") && kept[0].address.is_some(), "{kept:?}");
+    assert!(kept[1].outcome.starts_with("done") && kept[1].subject.contains("first"), "{kept:?}");
+
     let mut trainer = FakeWorker::join(worker, "w-1", 1, Vec::new()).await.unwrap();
     let grant = trainer.next_grant().await;
     trainer.train(&grant.key.clone().unwrap(), 100).await;

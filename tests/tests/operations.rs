@@ -107,6 +107,11 @@ fn a_worker_that_is_drained_leaves_its_runs_to_others() {
     let gone = sandbox.run("sweep", &["drain", id.trim()]).unwrap();
     assert_refused(&gone, 4, &["is online", "--workers"]);
 
+    let audit = sandbox.sweep_json(&["audit", "--last", "2"]).unwrap();
+    let entries = audit["entries"].as_array().unwrap();
+    assert_eq!((&entries[0]["call"], &entries[1]["call"]), (&"drain".into(), &"drain".into()));
+    assert!(entries[0]["outcome"].as_str().unwrap().contains("is online"), "{audit}");
+
     let _second = worker(&sandbox, "second").unwrap();
     let again = |all: &[Value]| all.iter().any(|run| run["attempts"] == 2);
     wait_for(&sandbox, "what was stopped to go on", again);

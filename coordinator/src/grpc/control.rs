@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     STREAM_MESSAGES_MAX, Shared, Streamed, history, progress,
     STREAM_MESSAGES_MAX, Shared, Streamed,
-    audit::{audit, audited, operator},
+    audit::{self, audited, operator},
     outlet::Outlet,
     progress,
     rows::{CurveSink, RowSink, each_run},
@@ -136,12 +136,15 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<Streaming<v1::SubmitSweepRequest>>,
     ) -> Result<Response<v1::SubmitSweepReply>, Status> {
-        let peer = operator("submit", &request)?;
-        let (sweep, supersede, policy) = receive_sweep(&self.shared, request.into_inner()).await?;
+        let shared = &self.shared;
+        let caller = operator(shared, "submit", request.extensions())?;
+        let (sweep, supersede, policy) = receive_sweep(shared, request.into_inner()).await?;
         let sweep_id = sweep.id.to_string();
-        audit(peer, "submit", &(&sweep.name, &sweep_id, &policy));
-        let (submitted, runs_superseded) =
-            self.shared.actor.submit(sweep, supersede, policy).await?;
+        let what = (sweep.name.clone(), sweep_id.clone(), policy.clone());
+        caller.log(&what);
+        let result = shared.actor.submit(sweep, supersede, policy).await;
+        caller.done(shared, &what, &result).await;
+        let (submitted, runs_superseded) = result?;
         let Submitted { runs_new, runs_finished, runs_known, runs_failed, .. } = submitted;
         Ok(Response::new(v1::SubmitSweepReply {
             sweep_id,
@@ -282,71 +285,79 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<v1::CancelSweepRequest>,
     ) -> Result<Response<v1::CancelSweepReply>, Status> {
-        let message = audited("cancel", request)?;
-        let store = &self.shared.store;
-        let sweep = store.find_sweep(&message.sweep).await.map_err(store_status)?;
-        let (runs_cancelled, runs_stopping) = if message.runs.is_empty() {
-            self.shared.actor.cancel(sweep.id).await?
-        } else {
-            let runs = self.members(sweep.id, &message.runs).await?;
-            self.shared.actor.drop_runs(runs).await?
-        };
-        Ok(Response::new(v1::CancelSweepReply { runs_cancelled, runs_stopping }))
+        audited(&self.shared, "cancel", request, |message| async move {
+            let store = &self.shared.store;
+            let sweep = store.find_sweep(&message.sweep).await.map_err(store_status)?;
+            let (runs_cancelled, runs_stopping) = if message.runs.is_empty() {
+                self.shared.actor.cancel(sweep.id).await?
+            } else {
+                let runs = self.members(sweep.id, &message.runs).await?;
+                self.shared.actor.drop_runs(runs).await?
+            };
+            Ok(v1::CancelSweepReply { runs_cancelled, runs_stopping })
+        })
+        .await
     }
 
     async fn update_sweep(
         &self,
         request: Request<v1::UpdateSweepRequest>,
     ) -> Result<Response<v1::UpdateSweepReply>, Status> {
-        let message = audited("update", request)?;
-        let store = &self.shared.store;
-        let sweep = store.find_sweep(&message.sweep).await.map_err(store_status)?;
-        let v1::UpdateSweepRequest { paused, checks_held, priority, .. } = message;
-        let change = PolicyChange { paused, checks_held, priority };
-        let id = sweep.id.clone();
-        let (policy, runs_stopping) = self.shared.actor.update(sweep.id, change).await?;
-        let runs_paused =
-            self.shared.actor.view(move |scheduler, _| scheduler.paused_of(&id)).await?;
-        let policy = Some((&policy).into());
-        Ok(Response::new(v1::UpdateSweepReply { policy, runs_stopping, runs_paused }))
+        audited(&self.shared, "update", request, |message| async move {
+            let store = &self.shared.store;
+            let sweep = store.find_sweep(&message.sweep).await.map_err(store_status)?;
+            let v1::UpdateSweepRequest { paused, checks_held, priority, .. } = message;
+            let change = PolicyChange { paused, checks_held, priority };
+            let id = sweep.id.clone();
+            let (policy, runs_stopping) = self.shared.actor.update(sweep.id, change).await?;
+            let runs_paused =
+                self.shared.actor.view(move |scheduler, _| scheduler.paused_of(&id)).await?;
+            let policy = Some((&policy).into());
+            Ok(v1::UpdateSweepReply { policy, runs_stopping, runs_paused })
+        })
+        .await
     }
 
     async fn pause_runs(
         &self,
         request: Request<v1::PauseRunsRequest>,
     ) -> Result<Response<v1::PauseRunsReply>, Status> {
-        let message = audited("pause", request)?;
-        if message.runs.is_empty() {
-            return Err(convert::FieldError::new("runs", "name at least one").into());
-        }
-        let store = &self.shared.store;
-        let sweep = store.find_sweep(&message.sweep).await.map_err(store_status)?;
-        let runs = self.members(sweep.id, &message.runs).await?;
-        let (runs_changed, runs_stopping) =
-            self.shared.actor.pause_runs(runs, message.paused).await?;
-        Ok(Response::new(v1::PauseRunsReply { runs_changed, runs_stopping }))
+        audited(&self.shared, "pause", request, |message| async move {
+            if message.runs.is_empty() {
+                return Err(convert::FieldError::new("runs", "name at least one").into());
+            }
+            let store = &self.shared.store;
+            let sweep = store.find_sweep(&message.sweep).await.map_err(store_status)?;
+            let runs = self.members(sweep.id, &message.runs).await?;
+            let (runs_changed, runs_stopping) =
+                self.shared.actor.pause_runs(runs, message.paused).await?;
+            Ok(v1::PauseRunsReply { runs_changed, runs_stopping })
+        })
+        .await
     }
 
     async fn retry_runs(
         &self,
         request: Request<v1::RetryRunsRequest>,
     ) -> Result<Response<v1::RetryRunsReply>, Status> {
-        let message = audited("retry", request)?;
-        let (sweep, mut runs) = self.select(&message.sweep, &message.runs).await?;
-        if let Some(sweep) = sweep {
-            let chosen: HashSet<RunId> = runs.into_iter().collect();
-            runs = self
-                .shared
-                .actor
-                .view(move |scheduler, _| {
-                    let members = scheduler.members(&sweep);
-                    let ids = members.into_iter().map(|(run, _)| run.id.clone());
-                    ids.filter(|id| chosen.is_empty() || chosen.contains(id)).collect()
-                })
-                .await?;
-        }
-        let runs_queued = self.shared.actor.retry(runs).await?;
-        Ok(Response::new(v1::RetryRunsReply { runs_queued }))
+        audited(&self.shared, "retry", request, |message| async move {
+            let (sweep, mut runs) = self.select(&message.sweep, &message.runs).await?;
+            if let Some(sweep) = sweep {
+                let chosen: HashSet<RunId> = runs.into_iter().collect();
+                runs = self
+                    .shared
+                    .actor
+                    .view(move |scheduler, _| {
+                        let members = scheduler.members(&sweep);
+                        let ids = members.into_iter().map(|(run, _)| run.id.clone());
+                        ids.filter(|id| chosen.is_empty() || chosen.contains(id)).collect()
+                    })
+                    .await?;
+            }
+            let runs_queued = self.shared.actor.retry(runs).await?;
+            Ok(v1::RetryRunsReply { runs_queued })
+        })
+        .await
     }
 
     async fn explain_run(
@@ -410,14 +421,23 @@ impl v1::control_server::Control for ControlService {
         &self,
         request: Request<v1::DrainWorkerRequest>,
     ) -> Result<Response<v1::DrainWorkerReply>, Status> {
-        let message = audited("drain", request)?;
-        let found = self
-            .shared
-            .actor
-            .view(move |scheduler, _| progress::leaving(scheduler, &message.worker_id))
-            .await??;
-        self.shared.actor.drain(found.worker_id.clone()).await?;
-        Ok(Response::new(found))
+        audited(&self.shared, "drain", request, |message| async move {
+            let found = self
+                .shared
+                .actor
+                .view(move |scheduler, _| progress::leaving(scheduler, &message.worker_id))
+                .await??;
+            self.shared.actor.drain(found.worker_id.clone()).await?;
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn list_audit(
+        &self,
+        request: Request<v1::ListAuditRequest>,
+    ) -> Result<Response<v1::ListAuditReply>, Status> {
+        audit::list(&self.shared, request).await
     }
 
     async fn get_cost_model(

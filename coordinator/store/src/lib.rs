@@ -8,6 +8,7 @@
 //! SQL text (`sql.rs`); what differs between them stands beside each other.
 
 mod attempt;
+mod audit;
 mod checkpoint;
 mod curve;
 mod database;
@@ -46,7 +47,7 @@ pub use history::{Event, Happened};
 pub use memory::Memory;
 pub use postgres::Postgres;
 pub use record::{
-    Applied, AttemptRecord, AttemptStatus, Batch, CheckpointRecord, CheckpointRow, EndRow, Facts,
+    Applied, AttemptRecord, AttemptStatus, AuditRow, Batch, CheckpointRecord, CheckpointRow, EndRow, Facts,
     Failures, GrantRow, Granted, Ingested, Kept, LiveAttempt, MeasuredAttempt, NewRun, NewSweep,
     Outcome, RunRecord, Saved, SavedRun, SavedSweep, Spent, StateCount, StateRow, Submitted,
     SweepRecord, WorkerRecord,
@@ -264,6 +265,10 @@ delegate! {
     fn set_devices(worker: &str, devices: &[Device]) -> ();
     /// Every worker that ever joined, latest first.
     fn workers() -> Vec<WorkerRecord>;
+    /// Keeps what an operator asked for; the oldest beyond 10,000 is dropped.
+    fn note_audit(row: &AuditRow) -> ();
+    /// What operators asked for, newest first.
+    fn audit(limit: u32) -> Vec<AuditRow>;
     /// Number of runs by state in the whole store.
     fn totals() -> Vec<(RunState, u64)>;
 }

@@ -410,6 +410,25 @@ pub struct CheckpointRow {
     pub unix_ms: i64,
 }
 
+/// A change that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    /// Wall time, for display.
+    pub unix_ms: i64,
+    /// What the caller's token opens.
+    pub role: String,
+    /// The name that its certificate was made for, where it showed one.
+    pub client: Option<String>,
+    /// Where it came from.
+    pub address: Option<String>,
+    /// What it asked for.
+    pub call: String,
+    /// Of what.
+    pub subject: String,
+    /// What came of it.
+    pub outcome: String,
+}
+
 /// How an attempt ended, in the word of its column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

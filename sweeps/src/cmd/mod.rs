@@ -1,6 +1,7 @@
 //! The commands, one file each. A command reads its arguments, calls the crates that know, and
 //! prints; it holds no scheduling and no mathematics.
 
+mod audit;
 #[cfg(test)]
 mod called;
 mod completions;
@@ -67,6 +68,8 @@ pub(crate) enum Command {
     Resume(runs::ResumeArgs),
     /// Stop what a worker trains with checkpoints and let it leave
     Drain(drain::Args),
+    /// List the changes that were asked for, with who asked and what came of them
+    Audit(audit::Args),
     /// Write text with a trained run, from its checkpoint on this machine
     #[cfg(feature = "local")]
     Sample(sample::Args),
@@ -122,6 +125,7 @@ impl Command {
             Self::Pause(args) => runs::pause(&args, console),
             Self::Resume(args) => runs::resume(&args, console),
             Self::Drain(args) => drain::run(&args, console),
+            Self::Audit(args) => audit::run(&args, console),
             #[cfg(feature = "local")]
             Self::Sample(args) => sample::run(&args, console),
             Self::Fit(args) => fit::run(&args, console),

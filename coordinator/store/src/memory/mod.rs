@@ -6,6 +6,7 @@
 //! stored) and after it (all is stored and nobody heard of it).
 
 mod history;
+mod audit;
 #[cfg(feature = "simulation")]
 mod look;
 mod policy;
@@ -13,7 +14,7 @@ mod read;
 mod write;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -28,7 +29,7 @@ use crate::{
     error::StoreError,
     lineage::{self, Part, Start},
     point::Mark,
-    record::{Facts, Failures, Outcome},
+    record::{AuditRow, Facts, Failures, Outcome},
 };
 
 /// A store in memory.
@@ -90,6 +91,8 @@ struct Content {
     attempts_made: u64,
     /// Where the files of kept checkpoints lie.
     kept_place: Option<String>,
+    /// What operators asked for, oldest first.
+    audit: VecDeque<AuditRow>,
 }
 
 #[derive(Debug)]

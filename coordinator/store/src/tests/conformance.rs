@@ -59,6 +59,7 @@ conformance! {
     any_history_gives_the_answers_of_the_store_in_memory
     terms_are_kept_and_may_come_before_their_sweep
     a_run_that_is_paused_stays_so_until_it_is_resumed
+    what_operators_ask_for_is_kept_newest_first
     a_larger_d_extends_a_finished_trunk_and_a_smaller_one_does_not
     the_cost_of_a_sweep_counts_its_trunk_once
     a_run_that_comes_back_to_its_checkpoint_keeps_its_curve
@@ -227,6 +228,30 @@ async fn a_run_that_is_paused_stays_so_until_it_is_resumed(place: Place) {
     store.set_paused(&ids, false).await.unwrap();
     assert_eq!(paused(store.load_runs(&ids).await.unwrap()), [false, false]);
     assert!(!store.run(&ids[1]).await.unwrap().paused);
+}
+
+async fn what_operators_ask_for_is_kept_newest_first(place: Place) {
+    let store = place.open().await;
+    assert_eq!(store.audit(9).await.unwrap(), []);
+    let row = |call: &str, client: Option<&str>| AuditRow {
+        unix_ms: 5,
+        role: "operator".into(),
+        client: client.map(str::to_owned),
+        address: client.map(|_| "10.0.0.1".into()),
+        call: call.into(),
+        subject: "a sweep".into(),
+        outcome: "done".into(),
+    };
+    for call in ["pause", "resume"] {
+        store.note_audit(&row(call, Some("alice"))).await.unwrap();
+    }
+    store.note_audit(&row("cancel", None)).await.unwrap();
+    store.close().await.unwrap();
+    drop(store);
+    let store = place.open().await;
+    let newest = [row("cancel", None), row("resume", Some("alice"))];
+    assert_eq!(store.audit(2).await.unwrap(), newest);
+    assert_eq!(store.audit(9).await.unwrap().len(), 3);
 }
 
 async fn names_ids_and_beginnings_are_found(place: Place) {

@@ -1,0 +1,11 @@
+-- Changes that were asked for: when, by whom, which, and what came of it. The newest are kept.
+CREATE TABLE audit (
+    audit_no INTEGER PRIMARY KEY,
+    unix_ms INTEGER NOT NULL,
+    role TEXT NOT NULL,
+    client TEXT,
+    address TEXT,
+    call TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    outcome TEXT NOT NULL
+) STRICT;
