@@ -345,6 +345,7 @@ impl Actor {
             EndVerdict::Known => Ok(()),
             EndVerdict::New => {
                 tracing::info!(attempt = %ended.key, ending = ?ended.ending, "an attempt ended");
+                self.metrics.reported(&ended.ending);
                 self.event(Event::Ended(ended)).await.map(|_| ())
             }
         }

@@ -12,12 +12,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    extract::Request,
-    http::header,
-    middleware::Next,
-    response::Response,
-};
+use axum::{extract::Request, http::header, middleware::Next, response::Response};
 use sweep_proto::fault::Fault;
 use tokio::sync::Semaphore;
 
@@ -78,7 +73,14 @@ pub(crate) struct Door {
 impl Door {
     pub(crate) fn new(gate: Gate, clock: Clock, metrics: Metrics, limits: &Limits) -> Self {
         let waiting = Arc::new(Semaphore::new(WAITING_MAX));
-        Self { gate, clock, metrics, first_wait: limits.wrong_token, wrong: Arc::default(), waiting }
+        Self {
+            gate,
+            clock,
+            metrics,
+            first_wait: limits.wrong_token,
+            wrong: Arc::default(),
+            waiting,
+        }
     }
 
     /// Lets a call on to the services, which decide whether it may pass.

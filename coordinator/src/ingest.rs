@@ -36,6 +36,8 @@ type Reply = Result<Ingested, Status>;
 
 struct Waiting {
     batch: Batch,
+    /// When it came.
+    since: Duration,
     reply: oneshot::Sender<Reply>,
 }
 
@@ -61,6 +63,7 @@ impl Latest {
 #[derive(Clone, Debug)]
 pub(crate) struct Ingest {
     sender: mpsc::Sender<Waiting>,
+    clock: Clock,
 }
 
 impl Ingest {
@@ -71,13 +74,19 @@ impl Ingest {
         metrics: Metrics,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        (Self { sender }, tokio::spawn(write(store, latest, metrics, receiver)))
+        let clock = Clock::start();
+        (Self { sender, clock }, tokio::spawn(write(store, latest, metrics, clock, receiver)))
+    }
+
+    /// Batches that wait for the next commit.
+    pub(crate) fn waiting(&self) -> usize {
+        self.sender.max_capacity() - self.sender.capacity()
     }
 
     /// Hands in a batch; the receiver hears of it once it is durable.
     pub(crate) async fn send(&self, batch: Batch) -> Result<oneshot::Receiver<Reply>, Status> {
         let (reply, receiver) = oneshot::channel();
-        let waiting = Waiting { batch, reply };
+        let waiting = Waiting { batch, since: self.clock.now(), reply };
         let stopping = |_| Fault::Busy.status("the coordinator is going down");
         self.sender.send(waiting).await.map_err(stopping)?;
         Ok(receiver)
@@ -88,12 +97,13 @@ async fn write(
     store: Store,
     latest: Latest,
     metrics: Metrics,
+    clock: Clock,
     mut receiver: mpsc::Receiver<Waiting>,
 ) {
-    let clock = Clock::start();
     while let Some(first) = receiver.recv().await {
         let mut rows = first.batch.points.len();
         let (mut batches, mut replies) = (vec![first.batch], vec![first.reply]);
+        let mut since = vec![first.since];
         let gather = async {
             while rows < COMMIT_ROWS
                 && let Some(next) = receiver.recv().await
@@ -101,6 +111,7 @@ async fn write(
                 rows += next.batch.points.len();
                 batches.push(next.batch);
                 replies.push(next.reply);
+                since.push(next.since);
             }
         };
         // Running out of time is the usual end.
@@ -111,6 +122,7 @@ async fn write(
             rows += next.batch.points.len();
             batches.push(next.batch);
             replies.push(next.reply);
+            since.push(next.since);
         }
         #[cfg(feature = "simulation")]
         let replies = crate::simulation::acknowledge_early(&batches, replies);
@@ -119,6 +131,7 @@ async fn write(
         if let Ok(answers) = &result {
             let sizes = batches.iter().map(|batch| batch.points.len());
             metrics.committed((clock.now() - began).as_secs_f64(), sizes.zip(answers));
+            metrics.waited(since.iter().map(|&since| (clock.now() - since).as_secs_f64()));
         }
         answer(&latest, &batches, replies, result);
     }

@@ -1,7 +1,7 @@
 //! What a monitoring system reads: counters and gauges in the text format of Prometheus, at
 //! `/metrics` of the port that everything else has, behind the same token.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -20,7 +20,7 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
-use sweep_spec::attempt::RunState;
+use sweep_spec::attempt::{Ending, FailureCause, RunState};
 use sweep_store::{Ingested, Outcome};
 use tonic::Status;
 
@@ -47,6 +47,14 @@ struct Counted {
     connections: Gauge,
     refused: Family<Label, Counter>,
     slowed: Counter,
+    failures: Family<Label, Counter>,
+    queue: Family<Label, Gauge>,
+    attempts: Family<Label, Gauge>,
+    leases: Gauge,
+    waiting: Gauge,
+    waits: Histogram,
+    kept: Gauge,
+    kept_bytes: Gauge,
 }
 
 impl Default for Metrics {
@@ -65,6 +73,14 @@ impl Default for Metrics {
             connections: Gauge::default(),
             refused: Family::default(),
             slowed: Counter::default(),
+            failures: Family::default(),
+            queue: Family::default(),
+            attempts: Family::default(),
+            leases: Gauge::default(),
+            waiting: Gauge::default(),
+            waits: Histogram::new(exponential_buckets(5e-4, 2.0, 16)),
+            kept: Gauge::default(),
+            kept_bytes: Gauge::default(),
         };
         counted.register();
         Self(Arc::new(counted))
@@ -87,6 +103,18 @@ impl Counted {
         all.register("refused", "Connections and calls beyond a limit", self.refused.clone());
         let help = "Batches of points after which a worker had to wait";
         all.register("batches_slowed", help, self.slowed.clone());
+        let help = "Attempts that failed or were lost, by cause";
+        all.register("attempts_failed", help, self.failures.clone());
+        all.register("queue", "Runs that wait, by what for", self.queue.clone());
+        all.register("attempts_live", "Attempts that live, by what they do", self.attempts.clone());
+        all.register("leases", "Workers whose leases run", self.leases.clone());
+        let help = "Batches of points that wait for a commit";
+        all.register("ingest_waiting", help, self.waiting.clone());
+        let help = "Time from a batch's arrival until it was durable";
+        all.register_with_unit("ingest_lag", help, Unit::Seconds, self.waits.clone());
+        all.register("checkpoints_kept", "Checkpoints that are kept here", self.kept.clone());
+        let help = "Size of the checkpoints that are kept here";
+        all.register_with_unit("checkpoints_kept_size", help, Unit::Bytes, self.kept_bytes.clone());
     }
 }
 
@@ -132,6 +160,23 @@ impl Metrics {
         self.0.slowed.inc();
     }
 
+    /// Batches were made durable this long after they came.
+    pub(crate) fn waited(&self, seconds: impl Iterator<Item = f64>) {
+        seconds.for_each(|seconds| self.0.waits.observe(seconds));
+    }
+
+    /// A worker told how an attempt ended.
+    pub(crate) fn reported(&self, ending: &Ending) {
+        let Ending::Failed { cause, .. } = ending else { return };
+        let cause = match cause {
+            FailureCause::Program => "program",
+            FailureCause::Infrastructure => "infrastructure",
+            FailureCause::Configuration => "configuration",
+            FailureCause::Daemon => "daemon",
+        };
+        self.0.failures.get_or_create(&[("cause", cause)]).inc();
+    }
+
     /// Attempts were granted.
     pub(crate) fn granted(&self, count: usize) {
         self.0.grants.inc_by(count as u64);
@@ -140,6 +185,9 @@ impl Metrics {
     /// An attempt ended.
     pub(crate) fn ended(&self, outcome: Outcome) {
         self.0.ends.get_or_create(&[("outcome", outcome.name())]).inc();
+        if outcome == Outcome::Lost {
+            self.0.failures.get_or_create(&[("cause", "lost")]).inc();
+        }
     }
 
     /// Everything as text.
@@ -149,7 +197,19 @@ impl Metrics {
             let runs = totals.iter().find(|(of, _)| of == state).map_or(0, |(_, runs)| *runs);
             set(&self.0.runs, ("state", state.name()), runs);
         }
-        let fleet = shared.actor.view(|scheduler, _| Fleet::of(scheduler)).await?;
+        let fleet = shared.actor.view(|scheduler, now| Fleet::of(scheduler, now)).await?;
+        for (family, label, counts) in
+            [(&self.0.queue, "waits", &fleet.queue), (&self.0.attempts, "does", &fleet.attempts)]
+        {
+            for (&value, &count) in counts {
+                set(family, (label, value), count);
+            }
+        }
+        self.0.leases.set(whole(fleet.leases));
+        self.0.waiting.set(whole(shared.ingest.waiting() as u64));
+        let (kept, bytes) = shared.store.kept_totals().await.map_err(crate::actor::store_status)?;
+        self.0.kept.set(whole(kept));
+        self.0.kept_bytes.set(whole(bytes));
         set(&self.0.workers, ("state", "online"), fleet.online);
         set(&self.0.workers, ("state", "draining"), fleet.draining);
         set(&self.0.workers, ("state", "offline"), fleet.offline);
@@ -163,12 +223,19 @@ impl Metrics {
 }
 
 fn set(family: &Family<Label, Gauge>, label: (&'static str, &'static str), value: u64) {
-    family.get_or_create(&[label]).set(i64::try_from(value).unwrap_or(i64::MAX));
+    family.get_or_create(&[label]).set(whole(value));
 }
 
-/// Workers and slots by what they are doing.
+fn whole(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Runs, workers and slots by what they are doing.
 #[derive(Default)]
 struct Fleet {
+    queue: BTreeMap<&'static str, u64>,
+    attempts: BTreeMap<&'static str, u64>,
+    leases: u64,
     online: u64,
     draining: u64,
     offline: u64,
@@ -177,9 +244,11 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn of(scheduler: &crate::scheduler::Scheduler) -> Self {
-        let mut fleet = Self::default();
+    fn of(scheduler: &crate::scheduler::Scheduler, now: Duration) -> Self {
+        let (queue, attempts) = (scheduler.waiting_for(now), scheduler.live_attempts());
+        let mut fleet = Self { queue, attempts, ..Self::default() };
         for worker in scheduler.workers().values() {
+            fleet.leases += u64::from(worker.expires.is_some());
             let state = match (worker.session, worker.draining) {
                 (false, _) => &mut fleet.offline,
                 (true, true) => &mut fleet.draining,

@@ -81,14 +81,21 @@ impl Quotas {
     }
 
     /// Books a batch of a worker; how long to wait before its next one is taken.
-    pub(crate) fn book(&self, now: Duration, worker: &str, points: usize, bytes: usize) -> Duration {
+    pub(crate) fn book(
+        &self,
+        now: Duration,
+        worker: &str,
+        points: usize,
+        bytes: usize,
+    ) -> Duration {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         if workers.len() >= REMEMBERED_MAX && !workers.contains_key(worker) {
             // One that is forgotten with a full bucket loses nothing.
             workers.retain(|_, pair| !pair.iter_mut().all(|bucket| bucket.is_full(now)));
         }
         let pair = workers.entry(worker.to_owned()).or_insert_with(|| {
-            [self.points_per_second, self.point_bytes_per_second].map(|rate| Bucket::full(now, rate))
+            [self.points_per_second, self.point_bytes_per_second]
+                .map(|rate| Bucket::full(now, rate))
         });
         #[expect(clippy::cast_precision_loss, reason = "a message has at most 4 MiB")]
         let amounts = [points as f64, bytes as f64];

@@ -254,8 +254,9 @@ pub(crate) async fn router(
         .add_service(InterceptedService::new(health, any.clone()))
         .add_service(InterceptedService::new(reflection, any));
     let door = Door::new(gate.clone(), shared.clock, shared.metrics.clone(), &shared.limits);
-    let through =
-        middleware::from_fn(move |call: Request, next: middleware::Next| door.clone().pass(call, next));
+    let through = middleware::from_fn(move |call: Request, next: middleware::Next| {
+        door.clone().pass(call, next)
+    });
     let services = services.routes().into_axum_router();
     let metrics = metrics::route(shared, gate.only(&[Role::Operator, Role::Reader]));
     Ok(server.add_routes(services.merge(metrics).layer(through).into()))

@@ -90,6 +90,7 @@ impl Actor {
 
     fn play_end(&mut self, ended: Ended, last_seq: u64, reply: Reply<()>, played: &mut Played) {
         tracing::info!(attempt = %ended.key, ending = ?ended.ending, "an attempt ended");
+        self.metrics.reported(&ended.ending);
         let new = self.scheduler.on_event(self.clock.now(), Event::Ended(ended.clone()));
         let stores = |action: &Action| matches!(action, Action::End(row) if row.key == ended.key);
         if new.iter().any(stores) {

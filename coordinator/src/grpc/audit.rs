@@ -55,14 +55,13 @@ impl Caller {
     }
 
     /// Keeps what came of it. The change is made by then: where it cannot be kept, the log has it.
-    pub(super) async fn done<R: fmt::Debug>(
+    pub(super) async fn done(
         &self,
         shared: &Shared,
-        what: &dyn fmt::Debug,
-        result: &Result<R, Status>,
+        subject: String,
+        outcome: Result<String, &Status>,
     ) {
-        let result = result.as_ref().map(|reply| format!("{reply:?}"));
-        if let Err(status) = self.keep(shared, &format!("{what:?}"), result).await {
+        if let Err(status) = self.keep(shared, &subject, outcome).await {
             tracing::error!(target: "audit", call = self.call, %status, "not kept");
         }
     }
@@ -115,7 +114,8 @@ where
     let message = request.into_inner();
     caller.log(&message);
     let result = act(message.clone()).await;
-    caller.done(shared, &message, &result).await;
+    let outcome = result.as_ref().map(|reply| format!("{reply:?}"));
+    caller.done(shared, format!("{message:?}"), outcome).await;
     result.map(Response::new)
 }
 

@@ -143,7 +143,8 @@ impl v1::control_server::Control for ControlService {
         let what = (sweep.name.clone(), sweep_id.clone(), policy.clone());
         caller.log(&what);
         let result = shared.actor.submit(sweep, supersede, policy).await;
-        caller.done(shared, &what, &result).await;
+        let outcome = result.as_ref().map(|(submitted, _)| format!("{submitted:?}"));
+        caller.done(shared, format!("{what:?}"), outcome).await;
         let (submitted, runs_superseded) = result?;
         let Submitted { runs_new, runs_finished, runs_known, runs_failed, .. } = submitted;
         Ok(Response::new(v1::SubmitSweepReply {

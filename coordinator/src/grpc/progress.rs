@@ -98,9 +98,8 @@ pub(super) fn leaving(
             }
         }
     }
-    let message = format!(
-        "no worker `{selector}` is online; hint: `sweep status --workers` lists them all"
-    );
+    let message =
+        format!("no worker `{selector}` is online; hint: `sweep status --workers` lists them all");
     Err(Fault::NotFound.status(message))
 }
 
@@ -118,11 +117,7 @@ pub(super) fn attempt_line(attempt: &AttemptRecord) -> String {
 }
 
 /// Sends progress until the sweep is done, the client leaves or the coordinator goes down.
-pub(super) async fn watch(
-    shared: Shared,
-    sweep: SweepId,
-    mut outlet: Outlet<v1::SweepProgress>,
-) {
+pub(super) async fn watch(shared: Shared, sweep: SweepId, mut outlet: Outlet<v1::SweepProgress>) {
     let mut sent: HashMap<RunId, v1::RunProgress> = HashMap::new();
     let mut finals: HashMap<RunId, Option<f64>> = HashMap::new();
     loop {

@@ -1,10 +1,10 @@
 //! Why a run stands where it stands, in sentences.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use sweep_spec::{attempt::RunState, id::RunId};
 
-use super::{Scheduler, state::RunEntry};
+use super::{Scheduler, fork::Fork, state::RunEntry};
 
 impl Scheduler {
     /// Sentences about a run, the decisive one first.
@@ -36,6 +36,44 @@ impl Scheduler {
             ));
         }
         Some(lines)
+    }
+
+    /// Runs that wait, by what they wait for; every reason is there.
+    pub(crate) fn waiting_for(&self, now: Duration) -> BTreeMap<&'static str, u64> {
+        let reasons = ["slot", "trunk", "terms", "pause", "back-off"];
+        let mut waiting = BTreeMap::from(reasons.map(|reason| (reason, 0)));
+        for (index, run) in self.runs.iter().enumerate() {
+            if run.state != RunState::Queued || run.live.is_some() {
+                continue;
+            }
+            let reason = if run.paused {
+                "pause"
+            } else if matches!(self.fork(run), Fork::Waits(_)) {
+                "trunk"
+            } else if !self.is_afforded(index) {
+                "terms"
+            } else if run.not_before > now {
+                "back-off"
+            } else {
+                "slot"
+            };
+            *waiting.entry(reason).or_default() += 1;
+        }
+        waiting
+    }
+
+    /// Attempts that live, by what they do; every kind is there.
+    pub(crate) fn live_attempts(&self) -> BTreeMap<&'static str, u64> {
+        let mut attempts = BTreeMap::from(["train", "stop", "report"].map(|does| (does, 0)));
+        for live in self.runs.iter().filter_map(|run| run.live.as_ref()) {
+            let does = match (live.slot, live.stopping) {
+                (None, _) => "report",
+                (Some(_), true) => "stop",
+                (Some(_), false) => "train",
+            };
+            *attempts.entry(does).or_default() += 1;
+        }
+        attempts
     }
 
     fn explain_waiting(&self, now: Duration, index: usize, run: &RunEntry) -> Vec<String> {

@@ -148,7 +148,7 @@ impl Scheduler {
     }
 
     /// Whether a sweep would have this run granted now.
-    fn is_afforded(&self, index: usize) -> bool {
+    pub(super) fn is_afforded(&self, index: usize) -> bool {
         self.charged_to(index).is_some_and(|number| self.affords(number, self.flops_ahead(index)))
     }
 
@@ -245,7 +245,9 @@ impl Scheduler {
         };
         let ahead = self.flops_ahead(next);
         let left = self.flops_left(number).unwrap_or_default();
-        Some(format!("{left:.3e} FLOPs are left of its limit, and its next run may take {ahead:.3e}"))
+        Some(format!(
+            "{left:.3e} FLOPs are left of its limit, and its next run may take {ahead:.3e}"
+        ))
     }
 
     /// FLOPs that the limit of a sweep leaves.

@@ -47,10 +47,10 @@ pub use history::{Event, Happened};
 pub use memory::Memory;
 pub use postgres::Postgres;
 pub use record::{
-    Applied, AttemptRecord, AttemptStatus, AuditRow, Batch, CheckpointRecord, CheckpointRow, EndRow, Facts,
-    Failures, GrantRow, Granted, Ingested, Kept, LiveAttempt, MeasuredAttempt, NewRun, NewSweep,
-    Outcome, RunRecord, Saved, SavedRun, SavedSweep, Spent, StateCount, StateRow, Submitted,
-    SweepRecord, WorkerRecord,
+    Applied, AttemptRecord, AttemptStatus, AuditRow, Batch, CheckpointRecord, CheckpointRow,
+    EndRow, Facts, Failures, GrantRow, Granted, Ingested, Kept, LiveAttempt, MeasuredAttempt,
+    NewRun, NewSweep, Outcome, RunRecord, Saved, SavedRun, SavedSweep, Spent, StateCount, StateRow,
+    Submitted, SweepRecord, WorkerRecord,
 };
 pub use select::{Datum, Selected, VIEWS};
 pub use sqlite::{Sqlite, schema};

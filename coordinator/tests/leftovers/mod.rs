@@ -18,11 +18,8 @@ fn hash(bytes: &[u8]) -> String {
 
 async fn put(served: &Served, key: &v1::AttemptKey, bytes: &[u8]) -> String {
     let part = |part| v1::PutArtifactRequest { part: Some(part) };
-    let head = v1::ArtifactHead {
-        key: Some(key.clone()),
-        hash: hash(bytes),
-        bytes: bytes.len() as u64,
-    };
+    let head =
+        v1::ArtifactHead { key: Some(key.clone()), hash: hash(bytes), bytes: bytes.len() as u64 };
     let parts = vec![part(Part::Head(head)), part(Part::Data(bytes.to_vec()))];
     served.connect().await.work().put_artifact(tokio_stream::iter(parts)).await.unwrap();
     hash(bytes)

@@ -62,11 +62,7 @@ async fn closed_while_sending(mut stream: TcpStream, bytes: &[u8]) {
 }
 
 /// A call by a client that keeps to no limit of its own.
-async fn unbounded(
-    access: &Access,
-    padding: usize,
-    runs: Vec<String>,
-) -> Result<(), Status> {
+async fn unbounded(access: &Access, padding: usize, runs: Vec<String>) -> Result<(), Status> {
     let channel = Endpoint::from_shared(access.address.clone()).unwrap().connect().await.unwrap();
     let mut client = ControlClient::new(channel);
     let request = v1::ListRunsRequest { runs, ..Default::default() };
@@ -165,9 +161,10 @@ async fn connections_beyond_the_limit_wait_until_one_closes() {
     info(&mut first.control()).await.unwrap();
     info(&mut second.control()).await.unwrap();
     let access = served.access.clone();
-    let third = tokio::spawn(async move {
-        info(&mut Connection::open(&access).await.unwrap().control()).await
-    });
+    let third =
+        tokio::spawn(
+            async move { info(&mut Connection::open(&access).await.unwrap().control()).await },
+        );
     for _ in 0..20 {
         info(&mut first.control()).await.unwrap();
     }

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+use std::path::Path;
+
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -44,6 +46,7 @@ async fn metrics_count_what_happened_and_ask_for_the_token() {
     let mut worker = FakeWorker::join(served.connect().await, "w-1", 1, Vec::new()).await.unwrap();
     let key = worker.next_grant().await.key.unwrap();
     worker.train(&key, 300).await;
+    worker.next_grant().await;
 
     let text = metrics(&served, &token).await;
     assert!(text.starts_with("HTTP/1.1 200") && text.contains("openmetrics-text"), "{text}");
@@ -58,7 +61,40 @@ async fn metrics_count_what_happened_and_ask_for_the_token() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
     }
+    assert_golden(&shape(&text));
     served.stop().await;
+}
+
+/// The lines of an answer without what differs from one time to the next.
+fn shape(text: &str) -> String {
+    let body = text.split_once("\r\n\r\n").unwrap().1;
+    let timed = |line: &str| line.contains("_seconds_") || line.starts_with("sweep_connections ");
+    let (mut lines, mut samples) = (Vec::new(), Vec::new());
+    // Of the parts of a chunked answer the sizes stand on lines of their own.
+    for line in body.lines().filter(|line| line.starts_with('#') || line.starts_with("sweep_")) {
+        match line.rsplit_once(' ') {
+            _ if line.starts_with('#') => {
+                // The samples of one metric come in any order.
+                samples.sort();
+                lines.append(&mut samples);
+                lines.push(line.to_owned());
+            }
+            _ if line.contains("_bucket{") => {}
+            Some((name, _)) if timed(line) => samples.push(format!("{name} ...")),
+            _ => samples.push(line.to_owned()),
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Holds the text to its golden file; `SWEEP_UPDATE_GOLDEN=1` writes the file.
+fn assert_golden(text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/monitoring/metrics.golden");
+    if std::env::var_os("SWEEP_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap();
+    assert!(golden == text, "{} differs:\n{text}", path.display());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,7 +38,8 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
         }
         match console.format {
             Format::Json => {
-                let runs: Vec<&str> = reply.stopping.iter().map(|key| key.run_id.as_str()).collect();
+                let runs: Vec<&str> =
+                    reply.stopping.iter().map(|key| key.run_id.as_str()).collect();
                 console.json(&serde_json::json!({
                     "schema": "sweep.drained/1",
                     "worker": reply.worker_id,

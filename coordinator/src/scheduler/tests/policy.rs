@@ -333,6 +333,8 @@ fn a_run_that_is_paused_by_itself_stops_and_lets_the_others_go_on() {
     assert!(lines[0].contains("paused by itself"), "{lines:?}");
     assert!(scheduler.stuck(&sweep_id(1)).unwrap().contains("paused by themselves"));
     assert_eq!(scheduler.paused_of(&sweep_id(1)), 1);
+    let waiting = scheduler.waiting_for(at(6));
+    assert_eq!((waiting["pause"], waiting.values().sum::<u64>()), (1, 1), "{waiting:?}");
     // What has ended is not paused; what is paused goes on with the word.
     assert!(scheduler.on_event(at(7), pause(&[other], true)).is_empty());
     let actions = scheduler.on_event(at(7), pause(std::slice::from_ref(&first), false));
@@ -358,8 +360,7 @@ fn a_run_that_was_paused_before_the_start_stops_once_its_worker_is_back() {
     });
     scheduler.on_event(at(0), Event::Sweep { id, members, runs, cancelled, policy });
     let key = AttemptKey { run: config.id(), number: 1 };
-    let status =
-        AttemptStatus { ended: false, reported: false, current: true, last_seq: 0 };
+    let status = AttemptStatus { ended: false, reported: false, current: true, last_seq: 0 };
     let held = vec![Held { key: key.clone(), slot: Some(0), status: Some(status) }];
     scheduler.on_event(at(1), join("w", 1, 1, held));
     let actions = scheduler.on_event(at(1), Event::SessionOpened { worker: "w".into() });

@@ -67,7 +67,9 @@ fn range(text: &str) -> Result<RangeInclusive<usize>, String> {
     let number = |text: &str| text.parse::<usize>().ok().filter(|_| !text.starts_with('+'));
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     match (number(first), number(last)) {
-        (Some(0), _) => Err("places are counted from 1; hint: `sweep status SWEEP` shows them".into()),
+        (Some(0), _) => {
+            Err("places are counted from 1; hint: `sweep status SWEEP` shows them".into())
+        }
         (Some(first), Some(last)) if first > last => {
             Err(format!("`{text}` goes backwards; hint: {last}-{first}"))
         }
@@ -95,7 +97,8 @@ impl Selector {
         if self.is_whole() {
             return Ok((sweep, None));
         }
-        let request = v1::ListRunsRequest { sweep: sweep.clone(), ..v1::ListRunsRequest::default() };
+        let request =
+            v1::ListRunsRequest { sweep: sweep.clone(), ..v1::ListRunsRequest::default() };
         let mut rows = control.list_runs(request).await.map_err(refused)?.into_inner();
         let mut listed = Vec::new();
         while let Some(row) = rows.message().await.map_err(refused)? {
@@ -129,7 +132,8 @@ impl Selector {
             .map(|(run, _)| run.id.clone())
             .collect();
         if runs.is_empty() {
-            let message = "no such run of the sweep is in such a state; hint: see `sweep status SWEEP`";
+            let message =
+                "no such run of the sweep is in such a state; hint: see `sweep status SWEEP`";
             return Err(Failure::message(Exit::NoMatch, message));
         }
         Ok(runs)
