@@ -1,6 +1,25 @@
 //! What operators asked for, newest kept.
 
-use crate::{database::Database, error::StoreError, record::AuditRow, sql::query};
+use crate::{database::Database, error::StoreError, sql::query};
+
+/// A change that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    /// Wall time, for display.
+    pub unix_ms: i64,
+    /// What the caller's token opens.
+    pub role: String,
+    /// The name that its certificate was made for, where it showed one.
+    pub client: Option<String>,
+    /// Where it came from.
+    pub address: Option<String>,
+    /// What it asked for.
+    pub call: String,
+    /// Of what.
+    pub subject: String,
+    /// What came of it.
+    pub outcome: String,
+}
 
 /// Rows that are kept: years of an operator's changes, and a megabyte or two.
 pub(crate) const AUDIT_MAX: i64 = 10_000;

@@ -9,7 +9,7 @@ use crate::{
     attempt::{keys_of, packed},
     database::Database,
     error::StoreError,
-    record::{Applied, CheckpointRecord, CheckpointRow, Kept},
+    record::{Applied, CheckpointRecord, CheckpointRow},
     run::{count, int},
     sql::{Query, Row, Tx, query},
 };
@@ -17,6 +17,15 @@ use crate::{
 /// Checkpoints of a run that the coordinator keeps beside those that branches fork from: one to
 /// fall back on.
 pub(crate) const KEPT: usize = 2;
+
+/// What the coordinator keeps of a run's checkpoints, as hashes of their manifests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Those that stay.
+    pub kept: Vec<String>,
+    /// Those that nobody will ask for any more.
+    pub dropped: Vec<String>,
+}
 
 impl Database {
     pub(crate) async fn commit_checkpoint(

@@ -39,6 +39,8 @@ mod trunk;
 mod turn;
 mod worker;
 
+pub use audit::AuditRow;
+pub use checkpoint::Kept;
 pub use database::Database;
 pub use doctor::Finding;
 pub use downsample::{Bucket, downsample};
@@ -47,10 +49,10 @@ pub use history::{Event, Happened};
 pub use memory::Memory;
 pub use postgres::Postgres;
 pub use record::{
-    Applied, AttemptRecord, AttemptStatus, AuditRow, Batch, CheckpointRecord, CheckpointRow,
-    EndRow, Facts, Failures, GrantRow, Granted, Ingested, Kept, LiveAttempt, MeasuredAttempt,
-    NewRun, NewSweep, Outcome, RunRecord, Saved, SavedRun, SavedSweep, Spent, StateCount, StateRow,
-    Submitted, SweepRecord, WorkerRecord,
+    Applied, AttemptRecord, AttemptStatus, Batch, CheckpointRecord, CheckpointRow, EndRow, Facts,
+    Failures, GrantRow, Granted, Ingested, LiveAttempt, MeasuredAttempt, NewRun, NewSweep, Outcome,
+    RunRecord, Saved, SavedRun, SavedSweep, Spent, StateCount, StateRow, Submitted, SweepRecord,
+    WorkerRecord,
 };
 pub use select::{Datum, Selected, VIEWS};
 pub use sqlite::{Sqlite, schema};

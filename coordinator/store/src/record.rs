@@ -384,15 +384,6 @@ pub struct CheckpointRecord {
     pub kept: bool,
 }
 
-/// What the coordinator keeps of a run's checkpoints, as hashes of their manifests.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
-    /// Those that stay.
-    pub kept: Vec<String>,
-    /// Those that nobody will ask for any more.
-    pub dropped: Vec<String>,
-}
-
 /// A checkpoint to be committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckpointRow {
@@ -408,25 +399,6 @@ pub struct CheckpointRow {
     pub requires_seq: u64,
     /// Wall time, for display.
     pub unix_ms: i64,
-}
-
-/// A change that was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuditRow {
-    /// Wall time, for display.
-    pub unix_ms: i64,
-    /// What the caller's token opens.
-    pub role: String,
-    /// The name that its certificate was made for, where it showed one.
-    pub client: Option<String>,
-    /// Where it came from.
-    pub address: Option<String>,
-    /// What it asked for.
-    pub call: String,
-    /// Of what.
-    pub subject: String,
-    /// What came of it.
-    pub outcome: String,
 }
 
 /// How an attempt ended, in the word of its column.

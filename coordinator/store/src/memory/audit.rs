@@ -1,7 +1,10 @@
 //! What operators asked for, in memory.
 
 use super::Memory;
-use crate::{audit::AUDIT_MAX, error::StoreError, record::AuditRow};
+use crate::{
+    audit::{AUDIT_MAX, AuditRow},
+    error::StoreError,
+};
 
 impl Memory {
     pub(crate) async fn note_audit(&self, row: &AuditRow) -> Result<(), StoreError> {

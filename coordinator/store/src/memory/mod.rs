@@ -26,10 +26,11 @@ use sweep_spec::{
 };
 
 use crate::{
+    audit::AuditRow,
     error::StoreError,
     lineage::{self, Part, Start},
     point::Mark,
-    record::{AuditRow, Facts, Failures, Outcome},
+    record::{Facts, Failures, Outcome},
 };
 
 /// A store in memory.

@@ -14,7 +14,7 @@ use super::{
     WorkerEntry,
 };
 use crate::{
-    checkpoint::KEPT,
+    checkpoint::{KEPT, Kept},
     database::metric_no,
     end::{of_micros, whole_micros},
     error::StoreError,
@@ -22,7 +22,7 @@ use crate::{
     point::{NEVER_GRANTED, judge, latest_loss},
     record::{
         Applied, Batch, CheckpointRecord, CheckpointRow, EndRow, Facts, Failures, GrantRow,
-        Granted, Ingested, Kept, NewRun, NewSweep, Outcome, StateRow, Submitted,
+        Granted, Ingested, NewRun, NewSweep, Outcome, StateRow, Submitted,
     },
     trunk::extended,
     turn::{Turn, Turned},
