@@ -397,7 +397,6 @@ impl Actor {
                         turn.ends.push(row);
                     }
                     Action::SetState(row) => turn.states.push(row),
-                    Action::SetState(row) => states.push(row),
                     Action::SetPaused { runs, paused } => {
                         self.store.set_paused(&runs, paused).await?;
                     }

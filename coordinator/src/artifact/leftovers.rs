@@ -9,6 +9,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use object_store::ObjectStoreExt as _;
 use sweep_spec::{attempt::RunState, id::RunId};
 use sweep_store::{Store, StoreError};
 use tokio::sync::watch;
@@ -67,7 +68,7 @@ pub(crate) async fn keep_swept(
 impl Artifacts {
     /// Deletes what nothing points to, as of this wall time.
     pub(crate) async fn sweep(&self, store: &Store, now: i64) -> Result<Swept, Status> {
-        let prefix = Some(&self.prefix).filter(|prefix| !prefix.as_ref().is_empty());
+        let prefix = Some(&self.prefix).filter(|prefix| **prefix != Place::default());
         let folders = self.store.list_with_delimiter(prefix).await.map_err(failed)?;
         let mut swept = Swept::default();
         for folder in folders.common_prefixes {

@@ -13,9 +13,9 @@ use sweep_store::{StateCount, Submitted, SweepRecord};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    STREAM_MESSAGES_MAX, Shared, Streamed, history, progress,
     STREAM_MESSAGES_MAX, Shared, Streamed,
     audit::{self, audited, operator},
+    history,
     outlet::Outlet,
     progress,
     rows::{CurveSink, RowSink, each_run},
@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     actor::{PolicyChange, store_status},
+    clock::unix_ms,
     scheduler::WorkerView,
 };
 

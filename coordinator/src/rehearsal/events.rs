@@ -62,6 +62,7 @@ pub(crate) fn saved(config: &RunConfig) -> SavedRun {
         checkpoints: Vec::new(),
         kept: Vec::new(),
         live: None,
+        paused: false,
     }
 }
 

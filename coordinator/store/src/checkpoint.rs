@@ -192,14 +192,6 @@ impl Database {
             .map_err(|error| self.failed(error))
     }
 
-    pub(crate) async fn newest_kept(
-        &self,
-        run: &RunId,
-    ) -> Result<Option<CheckpointRecord>, StoreError> {
-        match self.kept_steps(run).await?.last() {
-            Some(&step) => self.kept_checkpoint(run, step).await,
-            None => Ok(None),
-        }
     pub(crate) async fn kept_hashes(&self, run: &RunId) -> Result<Vec<String>, StoreError> {
         let rows = query(
             "SELECT DISTINCT checkpoint.hash FROM run JOIN checkpoint USING (run_no) \
@@ -225,6 +217,16 @@ impl Database {
         let number = |index: usize| row.try_get::<i64>(index).map(count);
         let totals = number(0).and_then(|kept| Ok((kept, number(1)?)));
         totals.map_err(|error| self.failed(error))
+    }
+
+    pub(crate) async fn newest_kept(
+        &self,
+        run: &RunId,
+    ) -> Result<Option<CheckpointRecord>, StoreError> {
+        match self.kept_steps(run).await?.last() {
+            Some(&step) => self.kept_checkpoint(run, step).await,
+            None => Ok(None),
+        }
     }
 
     /// Steps of a run whose checkpoints the coordinator keeps, in order.
@@ -284,19 +286,10 @@ impl Database {
         .fetch_all(&mut *tx)
         .await
         .map_err(|error| self.failed(error))?;
-        let mut best: HashMap<RunId, Offer> = HashMap::new();
-        for row in &rows {
-            let (run, offer) = Offer::read(row).map_err(|error| self.failed(error))?;
-            let reached = offer.here || offer.record.kept;
-            if reached && best.get(&run).is_none_or(|other| other.rank() < offer.rank()) {
-                best.insert(run, offer);
-            }
-        }
-        let fetched = best.values().filter(|offer| !offer.here);
-        note_copies(tx, fetched).await.map_err(|error| self.failed(error))?;
         let best = rows.iter().map(Offer::read).collect::<Result<HashMap<RunId, Offer>, _>>();
         let best = best.map_err(|error| self.failed(error))?;
-        self.note_copies(best.values().filter(|offer| !offer.here)).await?;
+        let fetched = best.values().filter(|offer| !offer.here);
+        note_copies(tx, fetched).await.map_err(|error| self.failed(error))?;
         Ok(best.into_iter().map(|(run, offer)| (run, offer.record)).collect())
     }
 }

@@ -223,10 +223,6 @@ delegate! {
     fn run(run: &RunId) -> RunRecord;
     /// The run of this id or unique beginning of at least four digits.
     fn find_run(selector: &str) -> RunId;
-    /// Ends attempts in one commit.
-    fn end(rows: &[EndRow]) -> Vec<Applied>;
-    /// Changes runs without a live attempt in one commit.
-    fn set_states(rows: &[StateRow]) -> ();
     /// Holds runs back by themselves, or lets them go on.
     fn set_paused(runs: &[RunId], paused: bool) -> ();
     /// Where each of these attempts stands; `None` for one that never was.
@@ -251,12 +247,12 @@ delegate! {
     fn keep_in(place: &str, forget: bool) -> Option<String>;
     /// The checkpoint of a run at a step, where the coordinator keeps it.
     fn kept_checkpoint(run: &RunId, step: u64) -> Option<CheckpointRecord>;
-    /// The newest checkpoint of a run that the coordinator keeps.
-    fn newest_kept(run: &RunId) -> Option<CheckpointRecord>;
     /// Hashes of the manifests of a run's checkpoints that the coordinator keeps.
     fn kept_hashes(run: &RunId) -> Vec<String>;
     /// Number of checkpoints that the coordinator keeps, and their bytes.
     fn kept_totals() -> (u64, u64);
+    /// The newest checkpoint of a run that the coordinator keeps.
+    fn newest_kept(run: &RunId) -> Option<CheckpointRecord>;
     /// Metrics that a run has points of.
     fn metrics_of(run: &RunId) -> Vec<Metric>;
     /// Points of a curve beyond a step (-1 for all), along the canonical lineage, in step order.

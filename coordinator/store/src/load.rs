@@ -177,14 +177,10 @@ fn saved_run(mut columns: Columns<'_>) -> Result<SavedRun, StoreError> {
         infrastructure: columns.value()?,
         without_checkpoint: columns.value()?,
     };
+    let paused = !columns.text()?.is_empty();
     let (step, holder) = (columns.optional()?, columns.text()?.to_owned());
     let checkpoint = step.map(|step| (step, holder));
     let worker = columns.text()?.to_owned();
-    let paused = !next(&mut columns)?.is_empty();
-    let step = next(&mut columns)?;
-    let holder = next(&mut columns)?.to_owned();
-    let checkpoint = if step.is_empty() { None } else { Some((parse(step)?, holder)) };
-    let worker = next(&mut columns)?.to_owned();
     let live = if worker.is_empty() {
         // Nothing lives, and the three columns of what does are empty.
         for _ in 0..3 {

@@ -11,8 +11,7 @@ use crate::{
     error::StoreError,
     point::value_of,
     record::{Facts, RunRecord, StateRow},
-    sql::{Row, Tx, query},
-    sql::{Query, Row, query},
+    sql::{Query, Row, Tx, query},
 };
 
 /// SQLite's integers are signed. Counts stay far below 2^63; one beyond it stays there.

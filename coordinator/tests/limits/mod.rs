@@ -1,5 +1,7 @@
 //! What a coordinator bears of its clients: each limit is crossed, and whoever keeps within it is served.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::{path::Path, time::Duration};
 
 use coordinator::{Config, Limits};
@@ -201,14 +203,16 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_introduce_itself_in_time_is_cut_off() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = Limits { introduction: Duration::from_millis(300), ..Limits::default() };
+    let limits = Limits { introduction: Duration::from_secs(1), ..Limits::default() };
     let served = start(&folder.path().join("plain"), limits.clone(), "127.0.0.1:0").await;
     let known = served.connect().await;
     info(&mut known.control()).await.unwrap();
     // A byte now and then of nothing, of HTTP/1.1, of the beginning of HTTP/2.
-    for drip in [&b"x"[..], b"GET /metrics HTTP/1.1\r\nx: ", PREFACE] {
-        closed_while_sending(raw(&served.access).await, drip).await;
-    }
+    tokio::join!(
+        closed_while_sending(raw(&served.access).await, b"x"),
+        closed_while_sending(raw(&served.access).await, b"GET /metrics HTTP/1.1\r\nx: "),
+        closed_while_sending(raw(&served.access).await, PREFACE),
+    );
     // All of HTTP/2 at once, and no call after it.
     let mut silent = raw(&served.access).await;
     silent.write_all(PREFACE).await.unwrap();
@@ -225,10 +229,11 @@ async fn who_does_not_introduce_itself_in_time_is_cut_off() {
     let served = start(&folder.path().join("tls"), limits, "0.0.0.0:0").await;
     let known = served.connect().await;
     info(&mut known.control()).await.unwrap();
-    // The first bytes of a handshake, and one more now and then.
-    for drip in [&b"x"[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"] {
-        closed_while_sending(raw(&served.access).await, drip).await;
-    }
+    // No handshake, and the first bytes of one, a byte now and then.
+    tokio::join!(
+        closed_while_sending(raw(&served.access).await, b"x"),
+        closed_while_sending(raw(&served.access).await, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"),
+    );
     info(&mut known.control()).await.unwrap();
     served.stop().await;
 }
@@ -236,7 +241,7 @@ async fn who_does_not_introduce_itself_in_time_is_cut_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_brings_nothing_ends() {
     let folder = tempfile::tempdir().unwrap();
-    let limits = Limits { stream_idle: Duration::from_millis(100), ..Limits::default() };
+    let limits = Limits { stream_idle: Duration::from_millis(500), ..Limits::default() };
     let served = start(folder.path(), limits, "127.0.0.1:0").await;
     let mut control = served.connect().await.control();
     let whole = grid(&[100, 200], &[]);
@@ -282,12 +287,14 @@ async fn a_worker_that_sends_too_many_points_waits_and_loses_none() {
     let points = |seq: u64| -> Vec<(u64, f64)> {
         ((seq - 1) * 100 + 1..=seq * 100).map(|step| (step, 2.0)).collect()
     };
-    let batches = (1..=12).map(|seq| batch(&key, seq, &points(seq))).collect();
+    let batches = (1..=20).map(|seq| batch(&key, seq, &points(seq))).collect();
     let acks = worker.report(batches).await;
     assert!(acks.iter().all(|ack| ack.kind == i32::from(v1::point_ack::Kind::Durable)));
     let curve = support::curves(&mut control, "points", "train/loss", None).await.remove(0);
-    assert_eq!(curve.steps.len(), 1200);
+    assert_eq!(curve.steps.len(), 2000);
     let text = crate::monitoring::metrics(&served, &served.access.token).await;
-    assert!(text.contains("sweep_batches_slowed_total 2"), "{text}");
+    let slowed = text.lines().find_map(|line| line.strip_prefix("sweep_batches_slowed_total "));
+    assert_ne!(slowed, Some("0"), "{text}");
+    assert!(slowed.is_some(), "{text}");
     served.stop().await;
 }

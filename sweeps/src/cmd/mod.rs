@@ -57,7 +57,6 @@ pub(crate) enum Command {
     Explain(runs::ExplainArgs),
     /// Tell what happened to the attempts at a run, in the order of time
     Logs(logs::Args),
-    /// Give up the unfinished runs of a sweep
     /// Give up the unfinished runs of a sweep, or some of them
     Cancel(runs::CancelArgs),
     /// Queue failed and cancelled runs again

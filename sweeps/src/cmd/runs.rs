@@ -5,7 +5,7 @@ mod selection;
 
 use sweep_proto::{convert, v1};
 
-use self::selection::Selector;
+use self::selection::Selection;
 use crate::{
     client::{AccessArgs, block_on, refused},
     console::{Console, Format},
@@ -49,7 +49,7 @@ pub(crate) fn explain(args: &ExplainArgs, console: &mut Console<'_>) -> Result<E
 #[derive(Debug, clap::Args)]
 pub(crate) struct CancelArgs {
     #[command(flatten)]
-    selector: Selector,
+    selection: Selection,
     #[command(flatten)]
     access: AccessArgs,
 }
@@ -58,7 +58,7 @@ pub(crate) struct CancelArgs {
 pub(crate) fn cancel(args: &CancelArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     block_on(async {
         let mut control = args.access.connect().await?;
-        let (sweep, runs) = args.selector.select(&mut control).await?;
+        let (sweep, runs) = args.selection.select(&mut control).await?;
         let (whole, runs) = (runs.is_none(), runs.unwrap_or_default());
         let reply = control
             .cancel_sweep(v1::CancelSweepRequest { sweep, runs })
@@ -85,7 +85,7 @@ pub(crate) fn cancel(args: &CancelArgs, console: &mut Console<'_>) -> Result<Exi
 #[derive(Debug, clap::Args)]
 pub(crate) struct RetryArgs {
     #[command(flatten)]
-    selector: Selector,
+    selection: Selection,
     #[command(flatten)]
     access: AccessArgs,
 }
@@ -94,7 +94,7 @@ pub(crate) struct RetryArgs {
 pub(crate) fn retry(args: &RetryArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     block_on(async {
         let mut control = args.access.connect().await?;
-        let (sweep, runs) = args.selector.select(&mut control).await?;
+        let (sweep, runs) = args.selection.select(&mut control).await?;
         let request = v1::RetryRunsRequest { sweep, runs: runs.unwrap_or_default() };
         let queued = control.retry_runs(request).await.map_err(refused)?.into_inner().runs_queued;
         match console.format {
@@ -111,7 +111,7 @@ pub(crate) fn retry(args: &RetryArgs, console: &mut Console<'_>) -> Result<Exit,
 #[derive(Debug, clap::Args)]
 pub(crate) struct PauseArgs {
     #[command(flatten)]
-    selector: Selector,
+    selection: Selection,
     #[command(flatten)]
     access: AccessArgs,
 }
@@ -119,23 +119,23 @@ pub(crate) struct PauseArgs {
 /// Stops a sweep, or runs of it, until it is resumed; what was trained is kept.
 pub(crate) fn pause(args: &PauseArgs, console: &mut Console<'_>) -> Result<Exit, Failure> {
     let change = v1::UpdateSweepRequest { paused: Some(true), ..v1::UpdateSweepRequest::default() };
-    change_or_pause(&args.selector, &args.access, change, true, console)
+    change_or_pause(&args.selection, &args.access, change, true, console)
 }
 
 /// Arguments of `sweep resume`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ResumeArgs {
     #[command(flatten)]
-    selector: Selector,
+    selection: Selection,
     /// Also train check runs whose forecast nobody has written down
-    #[arg(long, conflicts_with_all = ["places", "runs", "states"])]
+    #[arg(long, conflicts_with_all = ["chosen", "runs", "states"])]
     checks: bool,
     /// Give the sweep another priority
     #[arg(
         long,
         value_name = "N",
         allow_negative_numbers = true,
-        conflicts_with_all = ["places", "runs", "states"]
+        conflicts_with_all = ["chosen", "runs", "states"]
     )]
     priority: Option<i32>,
     #[command(flatten)]
@@ -150,12 +150,12 @@ pub(crate) fn resume(args: &ResumeArgs, console: &mut Console<'_>) -> Result<Exi
         priority: args.priority,
         ..v1::UpdateSweepRequest::default()
     };
-    change_or_pause(&args.selector, &args.access, change, false, console)
+    change_or_pause(&args.selection, &args.access, change, false, console)
 }
 
 /// Changes the terms of a sweep, or holds the selected runs of it back or lets them go on.
 fn change_or_pause(
-    selector: &Selector,
+    selection: &Selection,
     access: &AccessArgs,
     change: v1::UpdateSweepRequest,
     paused: bool,
@@ -163,7 +163,7 @@ fn change_or_pause(
 ) -> Result<Exit, Failure> {
     block_on(async {
         let mut control = access.connect().await?;
-        match selector.select(&mut control).await? {
+        match selection.select(&mut control).await? {
             (sweep, None) => {
                 let reply = submission::update(&mut control, &sweep, change).await?;
                 say_terms(&reply, console)

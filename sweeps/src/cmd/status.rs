@@ -128,8 +128,7 @@ async fn runs(
             }
         }
         Format::Json => {
-            let list: Vec<_> = runs().map(|(_, run)| crate::export::json::run(run)).collect();
-            let list: Vec<_> = (1_usize..).zip(&results.runs).map(run_json).collect();
+            let list: Vec<_> = runs().map(run_json).collect();
             console.json(&serde_json::json!({
                 "schema": "sweep.runs/1", "sweep": results.id, "name": results.name, "runs": list,
             }))?;
@@ -138,7 +137,6 @@ async fn runs(
             let header = ["", "run", "role", "N", "D", "state", "loss", "seconds", "device", ""];
             let mut rows = table(&header, &[1, 2, 5, 8, 9]);
             for (place, run) in runs() {
-            for (place, run) in (1_usize..).zip(&results.runs) {
                 rows.add_row(run_cells(place, run));
             }
             writeln!(console.out, "sweep {} {}", results.name, results.id)?;
@@ -151,18 +149,16 @@ async fn runs(
 /// A run with its place in the list, by which commands select it.
 fn run_json((place, run): (usize, &RunResult)) -> serde_json::Value {
     let mut value = crate::export::json::run(run);
-    value["place"] = place.into();
+    value["place"] = (place + 1).into();
     value["paused"] = run.is_held_back().into();
     value
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
 fn run_cells(place: usize, run: &RunResult) -> Vec<String> {
-    vec![
-        (place + 1).to_string(),
     let state = run.state.name();
     vec![
-        place.to_string(),
+        (place + 1).to_string(),
         run.label(),
         crate::export::role(run.role).to_owned(),
         si(run.parameters().total as f64),

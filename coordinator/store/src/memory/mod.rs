@@ -5,8 +5,8 @@
 //! read through another clone. A commit takes time, so that a crash can fall before it (nothing is
 //! stored) and after it (all is stored and nobody heard of it).
 
-mod history;
 mod audit;
+mod history;
 #[cfg(feature = "simulation")]
 mod look;
 mod policy;

@@ -63,15 +63,6 @@ impl Memory {
         Ok(kept.map(|at| CheckpointRecord { step, hash: at.hash.clone(), kept: true }))
     }
 
-    pub(crate) async fn newest_kept(
-        &self,
-        run: &RunId,
-    ) -> Result<Option<CheckpointRecord>, StoreError> {
-        let newest = self.content().run(run).and_then(|run| kept_steps(run).last().copied());
-        match newest {
-            Some(step) => self.kept_checkpoint(run, step).await,
-            None => Ok(None),
-        }
     pub(crate) async fn kept_hashes(&self, run: &RunId) -> Result<Vec<String>, StoreError> {
         let content = self.content();
         let made = content.run(run).into_iter().flat_map(|run| &run.checkpoints);
@@ -84,6 +75,17 @@ impl Memory {
         let kept = content.runs.iter().flat_map(|run| &run.checkpoints).filter(|at| at.kept);
         let bytes = kept.clone().filter_map(|at| at.bytes).sum();
         Ok((kept.count() as u64, bytes))
+    }
+
+    pub(crate) async fn newest_kept(
+        &self,
+        run: &RunId,
+    ) -> Result<Option<CheckpointRecord>, StoreError> {
+        let newest = self.content().run(run).and_then(|run| kept_steps(run).last().copied());
+        match newest {
+            Some(step) => self.kept_checkpoint(run, step).await,
+            None => Ok(None),
+        }
     }
 
     pub(crate) async fn sweeps(&self) -> Result<Vec<SweepRecord>, StoreError> {

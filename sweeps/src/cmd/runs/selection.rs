@@ -1,6 +1,4 @@
-//! Which runs of a sweep: by their places in its list, by the beginnings of their ids, by state.
-
-use std::ops::RangeInclusive;
+//! Which runs of a sweep an operator means: by their places in its list or their ids, and by state.
 
 use sweep_proto::{client::Control, convert, v1};
 use sweep_spec::attempt::RunState;
@@ -8,40 +6,23 @@ use sweep_spec::attempt::RunState;
 use crate::{
     client::{refused, select_sweep},
     exit::{Exit, Failure, OrExit as _},
+    results::selector::Selector,
 };
-
-/// Digits of an id that tell a choice from a typing error.
-const DIGITS_MIN: usize = 4;
 
 /// Which runs of a sweep.
 #[derive(Debug, clap::Args)]
-pub(super) struct Selector {
+pub(super) struct Selection {
     /// A sweep, by name, id or the beginning of its id, or `last`
     sweep: String,
-    /// Only the runs at these places of `sweep status SWEEP`, such as 3, 1-10 or 3,7, or all of them by
-    /// themselves; repeats
-    #[arg(value_name = "PLACES", value_parser = places)]
-    places: Vec<Places>,
-    /// Only this run, by its id or the beginning of it; repeats, and adds to PLACES
+    /// Only these runs of it, each by itself: all, last, places as 3 or 1-10, ids; joined by commas
+    #[arg(value_name = "RUNS")]
+    chosen: Vec<Selector>,
+    /// Only this run, as RUNS; repeats, and adds to them
     #[arg(long = "run", value_name = "RUN")]
-    runs: Vec<String>,
+    runs: Vec<Selector>,
     /// Of these only runs in this state: queued, running, finished, diverged, failed, cancelled; repeats
     #[arg(long = "state", value_name = "STATE", value_parser = state)]
     states: Vec<RunState>,
-}
-
-/// Places in the list of a sweep, counted from 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Places {
-    All,
-    Some(Vec<RangeInclusive<usize>>),
-}
-
-/// A run of the list.
-#[derive(Clone, Debug)]
-struct Listed {
-    id: String,
-    state: RunState,
 }
 
 fn state(text: &str) -> Result<RunState, String> {
@@ -51,50 +32,17 @@ fn state(text: &str) -> Result<RunState, String> {
     })
 }
 
-fn places(text: &str) -> Result<Places, String> {
-    if text == "all" {
-        return Ok(Places::All);
-    }
-    text.split(',').map(range).collect::<Result<_, _>>().map(Places::Some)
-}
-
-fn range(text: &str) -> Result<RangeInclusive<usize>, String> {
-    let wrong = || {
-        format!(
-            "`{text}` is no place in the list; hint: 3, 1-10, 3,7 or all; a run by its id is --run {text}"
-        )
-    };
-    let number = |text: &str| text.parse::<usize>().ok().filter(|_| !text.starts_with('+'));
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    match (number(first), number(last)) {
-        (Some(0), _) => {
-            Err("places are counted from 1; hint: `sweep status SWEEP` shows them".into())
-        }
-        (Some(first), Some(last)) if first > last => {
-            Err(format!("`{text}` goes backwards; hint: {last}-{first}"))
-        }
-        (Some(first), Some(last)) => Ok(first..=last),
-        _ => Err(wrong()),
-    }
-}
-
-impl Selector {
-    /// The sweep alone, where no runs of it are named.
-    pub(super) fn is_whole(&self) -> bool {
-        self.places.is_empty() && self.runs.is_empty() && self.states.is_empty()
-    }
-
+impl Selection {
     /// The sweep, and the ids of the runs selected in it; `None` for the sweep as a whole.
     ///
     /// # Errors
-    /// Exit code 4 where nothing matches, 2 for a place outside of the list or an id that begins
-    /// several runs.
+    /// Exit code 4 where nothing matches, 2 for an id that begins several runs.
     pub(super) async fn select(
         &self,
         control: &mut Control,
     ) -> Result<(String, Option<Vec<String>>), Failure> {
         let sweep = select_sweep(control, &self.sweep).await?;
-        if self.is_whole() {
+        if self.chosen.is_empty() && self.runs.is_empty() && self.states.is_empty() {
             return Ok((sweep, None));
         }
         let request =
@@ -103,34 +51,25 @@ impl Selector {
         let mut listed = Vec::new();
         while let Some(row) = rows.message().await.map_err(refused)? {
             let state = convert::run_state("state", row.state).or_exit(Exit::Failed)?;
-            listed.push(Listed { id: row.run_id, state });
+            listed.push((row.run_id, state));
         }
         Ok((sweep, Some(self.choose(&listed)?)))
     }
 
-    fn choose(&self, listed: &[Listed]) -> Result<Vec<String>, Failure> {
-        let mut chosen = vec![self.places.is_empty() && self.runs.is_empty(); listed.len()];
-        for places in &self.places {
-            match places {
-                Places::All => chosen.fill(true),
-                Places::Some(ranges) => {
-                    for range in ranges {
-                        let inside = chosen.get_mut(range.start() - 1..*range.end());
-                        inside.ok_or_else(|| outside(*range.end(), listed.len()))?.fill(true);
-                    }
-                }
+    /// The ids of the selected among all runs of a sweep, which are given in their order.
+    fn choose(&self, listed: &[(String, RunState)]) -> Result<Vec<String>, Failure> {
+        let ids: Vec<&str> = listed.iter().map(|(id, _)| id.as_str()).collect();
+        let anything = self.chosen.is_empty() && self.runs.is_empty();
+        let mut chosen = vec![anything; listed.len()];
+        for selector in self.chosen.iter().chain(&self.runs) {
+            for place in selector.places(&ids)? {
+                chosen[place] = true;
             }
         }
-        for run in &self.runs {
-            chosen[place_of(run, listed)?] = true;
-        }
-        let wanted = |run: &Listed| self.states.is_empty() || self.states.contains(&run.state);
-        let runs: Vec<String> = listed
-            .iter()
-            .zip(chosen)
-            .filter(|(run, chosen)| *chosen && wanted(run))
-            .map(|(run, _)| run.id.clone())
-            .collect();
+        let wanted = |state: &RunState| self.states.is_empty() || self.states.contains(state);
+        let selected =
+            listed.iter().zip(chosen).filter(|((_, state), chosen)| *chosen && wanted(state));
+        let runs: Vec<String> = selected.map(|((id, _), _)| id.clone()).collect();
         if runs.is_empty() {
             let message =
                 "no such run of the sweep is in such a state; hint: see `sweep status SWEEP`";
@@ -140,70 +79,34 @@ impl Selector {
     }
 }
 
-fn outside(place: usize, runs: usize) -> Failure {
-    let message = format!(
-        "place {place} is outside of the list: the sweep has {runs} runs; hint: `sweep status SWEEP` shows \
-         their places"
-    );
-    Failure::message(Exit::Usage, message)
-}
-
-/// The place of the one run whose id begins like this.
-fn place_of(selector: &str, listed: &[Listed]) -> Result<usize, Failure> {
-    let long = selector.len() >= DIGITS_MIN;
-    let mut found =
-        listed.iter().enumerate().filter(|(_, run)| long && run.id.starts_with(selector));
-    match (found.next(), found.count()) {
-        (Some((place, _)), 0) => Ok(place),
-        (Some(_), more) => {
-            let message = format!(
-                "{} runs of the sweep begin with `{selector}`; hint: give more digits",
-                more + 1
-            );
-            Err(Failure::message(Exit::Usage, message))
-        }
-        (None, _) => {
-            let message = format!(
-                "no run of the sweep begins with `{selector}`; hint: at least {DIGITS_MIN} digits of an id \
-                 that `sweep status SWEEP` shows"
-            );
-            Err(Failure::message(Exit::NoMatch, message))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cmd::called::parsed;
 
-    fn list() -> Vec<Listed> {
-        let ids = ["aaaa1111", "aaaa2222", "bbbb3333", "12345678"];
-        let states = [RunState::Finished, RunState::Running, RunState::Queued, RunState::Queued];
-        let listed = ids.into_iter().zip(states);
-        listed.map(|(id, state)| Listed { id: id.to_owned(), state }).collect()
-    }
+    const IDS: [&str; 4] = ["aaaa1111", "aaaa2222", "bbbb3333", "12345678"];
 
     fn choose(words: &[&str]) -> Result<Vec<String>, Failure> {
+        let states = [RunState::Finished, RunState::Running, RunState::Queued, RunState::Queued];
+        let listed: Vec<_> = IDS.map(str::to_owned).into_iter().zip(states).collect();
         let words = [&["cancel", "last"], words].concat();
-        parsed::<Selector>(&words).unwrap().choose(&list())
+        parsed::<Selection>(&words).unwrap().choose(&listed)
     }
 
     #[test]
     fn places_ids_and_states_choose_together() {
-        let all = ["aaaa1111", "aaaa2222", "bbbb3333", "12345678"];
         for (words, places) in [
             (&["all"][..], &[0, 1, 2, 3][..]),
             (&["1"], &[0]),
             (&["2-3"], &[1, 2]),
             (&["4,1"], &[0, 3]),
             (&["1", "3-4"], &[0, 2, 3]),
-            (&["--run", "bbbb"], &[2]),
+            (&["bbbb"], &[2]),
             (&["--run", "1234", "1"], &[0, 3]),
             (&["--state", "queued"], &[2, 3]),
             (&["all", "--state", "running", "--state", "finished"], &[0, 1]),
         ] {
-            let expected: Vec<&str> = places.iter().map(|&place| all[place]).collect();
+            let expected: Vec<&str> = places.iter().map(|&place| IDS[place]).collect();
             assert_eq!(choose(words).unwrap(), expected, "{words:?}");
         }
     }
@@ -211,12 +114,10 @@ mod tests {
     #[test]
     fn what_is_not_in_the_list_is_named() {
         for (words, exit, part) in [
-            (&["5"][..], Exit::Usage, "place 5 is outside of the list: the sweep has 4 runs"),
-            (&["3-9"], Exit::Usage, "place 9 is outside"),
-            (&["6-9"], Exit::Usage, "place 9 is outside"),
-            (&["--run", "aaaa"], Exit::Usage, "2 runs of the sweep begin with `aaaa`"),
-            (&["--run", "cccc"], Exit::NoMatch, "no run of the sweep begins with `cccc`"),
-            (&["--run", "bbb"], Exit::NoMatch, "at least 4 digits"),
+            (&["5"][..], Exit::NoMatch, "the sweep has 4 runs, and no run 5"),
+            (&["3-9"], Exit::NoMatch, "no run 9"),
+            (&["--run", "aaaa"], Exit::Usage, "`aaaa` begins several ids"),
+            (&["--run", "cccc"], Exit::NoMatch, "called `cccc`"),
             (&["--state", "failed"], Exit::NoMatch, "in such a state"),
             (&["1", "--state", "queued"], Exit::NoMatch, "in such a state"),
         ] {
@@ -224,21 +125,6 @@ mod tests {
             let text = failure.to_string();
             assert!(text.contains(part) && text.contains("hint:"), "{words:?}: {text}");
             assert_eq!(failure.exit(), exit, "{words:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_place_is_refused_with_the_cure() {
-        for (word, part) in [
-            ("0", "counted from 1"),
-            ("7-3", "hint: 3-7"),
-            ("abcd", "--run abcd"),
-            ("3,,7", "no place"),
-            ("+3", "no place"),
-            ("99999999999999999999999", "no place"),
-        ] {
-            let error = parsed::<Selector>(&["cancel", "last", word]).unwrap_err().to_string();
-            assert!(error.contains(part), "{word}: {error}");
         }
     }
 }
