@@ -3,12 +3,13 @@
 //! The trainer writes them; here they are only listed, removed, and put in place whole.
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use sweep_spec::checkpoint::{MANIFEST_FILE, Manifest, folder_name, step_of};
+use tokio::sync::mpsc;
 
 /// How the folder of a checkpoint is called that comes in from elsewhere.
 const ARRIVING: &str = ".arriving-";
@@ -29,8 +30,8 @@ pub(crate) fn keep_committed(folder: &Path, committed: Option<u64>) -> io::Resul
     remove_unfinished(folder)
 }
 
-/// Removes what a trainer was writing when it was killed. What a transfer left, the next one of that
-/// step replaces; another one may be under way here.
+/// Removes what a trainer was writing when it was killed. What comes in from elsewhere may still be
+/// under way.
 fn remove_unfinished(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -101,40 +102,90 @@ pub(crate) fn files_of(checkpoint: &Path, hash: &str) -> io::Result<Vec<(String,
     Ok(files.chain([(hash.to_owned(), checkpoint.join(MANIFEST_FILE))]).collect())
 }
 
-/// A checkpoint that comes in: written beside, then put in place whole.
-pub(crate) struct Arriving {
-    folder: PathBuf,
-    scratch: PathBuf,
-    step: u64,
-    /// Names of the files by their hashes.
-    pub(crate) files: BTreeMap<String, String>,
+/// A part of a checkpoint that comes in: its files follow each other in the order of their names.
+#[derive(Debug)]
+pub(crate) enum Part {
+    Bytes(Vec<u8>),
+    EndOfFile,
 }
 
-impl Arriving {
-    /// Begins with the manifest, which must have been checked against its hash.
-    pub(crate) fn begin(folder: &Path, run: &str, step: u64, manifest: &[u8]) -> io::Result<Self> {
-        let parsed = Manifest::parse(manifest).map_err(io::Error::other)?;
-        if parsed.run != run || parsed.step != step {
-            let other = format!("it is of run {} at step {}", parsed.run, parsed.step);
-            return Err(io::Error::other(other));
+/// Why a checkpoint did not come in.
+#[derive(Debug)]
+pub(crate) enum NotLanded {
+    /// A file has another content than its manifest says.
+    Content(String),
+    /// This disk does not take it.
+    Disk(io::Error),
+    /// No more parts came.
+    BrokenOff,
+}
+
+impl From<io::Error> for NotLanded {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error)
+    }
+}
+
+/// Takes in a checkpoint whose manifest is known and checked: every file is held to its hash, and
+/// the whole is put in place or leaves nothing. It waits for the disk and for the parts, so it is
+/// called on a thread that may.
+pub(crate) fn land(
+    folder: &Path,
+    manifest: &Manifest,
+    text: &[u8],
+    parts: &mut mpsc::Receiver<Part>,
+) -> Result<(), NotLanded> {
+    let arriving = Arriving::begin(folder, manifest.step, text)?;
+    for (name, hash) in &manifest.files {
+        let mut file = fs::File::create(arriving.scratch.join(name))?;
+        let mut hasher = blake3::Hasher::new();
+        loop {
+            match parts.blocking_recv() {
+                Some(Part::Bytes(bytes)) => {
+                    hasher.update(&bytes);
+                    io::Write::write_all(&mut file, &bytes)?;
+                }
+                Some(Part::EndOfFile) => break,
+                None => return Err(NotLanded::BrokenOff),
+            }
         }
-        let scratch = folder.join(format!("{ARRIVING}{step}"));
+        if hasher.finalize().to_hex().as_str() != hash {
+            return Err(NotLanded::Content(hash.clone()));
+        }
+        file.sync_all()?;
+    }
+    Ok(arriving.finish()?)
+}
+
+/// Numbers the folders of what comes in: one that broke off may still be written to while the next
+/// try begins.
+static ARRIVALS: AtomicU64 = AtomicU64::new(0);
+
+/// A checkpoint that comes in, written beside its place; removed unless it is finished.
+struct Arriving<'a> {
+    folder: &'a Path,
+    scratch: PathBuf,
+    step: u64,
+}
+
+impl<'a> Arriving<'a> {
+    fn begin(folder: &'a Path, step: u64, manifest: &[u8]) -> io::Result<Self> {
+        let number = ARRIVALS.fetch_add(1, Ordering::Relaxed);
+        let scratch = folder.join(format!("{ARRIVING}{step}-{number}"));
         if scratch.exists() {
+            // Of an earlier daemon.
             fs::remove_dir_all(&scratch)?;
         }
         fs::create_dir_all(&scratch)?;
-        write_synced(&scratch.join(MANIFEST_FILE), manifest)?;
-        let files = parsed.files.into_iter().map(|(name, hash)| (hash, name)).collect();
-        Ok(Self { folder: folder.to_owned(), scratch, step, files })
-    }
-
-    /// A new file of it.
-    pub(crate) fn create(&self, name: &str) -> io::Result<fs::File> {
-        fs::File::create(self.scratch.join(name))
+        let arriving = Self { folder, scratch, step };
+        let mut file = fs::File::create(arriving.scratch.join(MANIFEST_FILE))?;
+        io::Write::write_all(&mut file, manifest)?;
+        file.sync_all()?;
+        Ok(arriving)
     }
 
     /// Puts it in place.
-    pub(crate) fn finish(self) -> io::Result<()> {
+    fn finish(self) -> io::Result<()> {
         fs::File::open(&self.scratch)?.sync_all()?;
         let target = self.folder.join(folder_name(self.step));
         if target.exists() {
@@ -142,49 +193,92 @@ impl Arriving {
             fs::remove_dir_all(&target)?;
         }
         fs::rename(&self.scratch, target)?;
-        fs::File::open(&self.folder)?.sync_all()
+        fs::File::open(self.folder)?.sync_all()
     }
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = fs::File::create(path)?;
-    io::Write::write_all(&mut file, bytes)?;
-    file.sync_all()
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.scratch)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!("cannot remove {}: {error}", self.scratch.display());
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn manifest(run: &str, step: u64) -> String {
-        let hash = "ab".repeat(32);
-        format!(
-            r#"{{"format":1,"run":"{run}","step":{step},"loss_sum":0.5,"loss_count":1,"seconds":2.0,
-                "files":{{"model.safetensors":"{hash}"}}}}"#
-        )
+    const WEIGHTS: &[u8] = b"weights";
+
+    fn manifest(step: u64) -> (Manifest, String) {
+        let hash = blake3::hash(WEIGHTS).to_hex();
+        let text = format!(
+            r#"{{"format":1,"run":"r","step":{step},"loss_sum":0.5,"loss_count":1,"seconds":2.0,
+                "files":{{"model.safetensors":"{hash}","optimizer.safetensors":"{hash}"}}}}"#
+        );
+        (Manifest::parse(text.as_bytes()).unwrap(), text)
+    }
+
+    /// Lands a checkpoint of these parts.
+    fn landed(folder: &Path, step: u64, parts: Vec<Part>) -> Result<(), NotLanded> {
+        let (manifest, text) = manifest(step);
+        let (sender, mut receiver) = mpsc::channel(parts.len().max(1));
+        parts.into_iter().for_each(|part| sender.try_send(part).unwrap());
+        drop(sender);
+        land(folder, &manifest, text.as_bytes(), &mut receiver)
+    }
+
+    fn file(bytes: &[u8]) -> Vec<Part> {
+        let (begin, rest) = bytes.split_at(3);
+        vec![Part::Bytes(begin.to_vec()), Part::Bytes(rest.to_vec()), Part::EndOfFile]
+    }
+
+    /// What lies in a folder, by name.
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort_unstable();
+        names
     }
 
     #[test]
     fn a_checkpoint_arrives_whole_or_not_at_all() {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("r");
-        let text = manifest("r", 7);
-        let arriving = Arriving::begin(&folder, "r", 7, text.as_bytes()).unwrap();
-        let (hash, name) = arriving.files.first_key_value().unwrap();
-        assert_eq!((hash.len(), name.as_str()), (64, "model.safetensors"));
-        io::Write::write_all(&mut arriving.create(name).unwrap(), b"weights").unwrap();
-        let known = blake3::hash(text.as_bytes()).to_hex();
-        assert!(!has(&folder, 7, &known) && checkpoints_in(&folder).unwrap().is_empty());
-        // One that breaks off leaves nothing that the next one stumbles over.
-        drop(arriving);
-        let again = Arriving::begin(&folder, "r", 7, text.as_bytes()).unwrap();
-        again.create("model.safetensors").unwrap();
-        again.finish().unwrap();
+        let broken_off = landed(&folder, 7, vec![Part::Bytes(WEIGHTS.to_vec())]);
+        assert!(matches!(broken_off, Err(NotLanded::BrokenOff)), "{broken_off:?}");
+        let other = landed(&folder, 7, [file(WEIGHTS), file(b"others")].into_iter().flatten().collect());
+        assert!(matches!(other, Err(NotLanded::Content(_))), "{other:?}");
+        assert!(names(&folder).is_empty(), "nothing is left of them");
+
+        let parts = || [file(WEIGHTS), file(WEIGHTS)].into_iter().flatten().collect();
+        landed(&folder, 7, parts()).unwrap();
+        let known = blake3::hash(manifest(7).1.as_bytes()).to_hex();
         assert!(has(&folder, 7, &known) && !has(&folder, 7, &"0".repeat(64)));
+        assert_eq!(names(&folder), [folder_name(7)]);
         let files = files_of(&folder.join(folder_name(7)), "m").unwrap();
         let names: Vec<_> = files.iter().map(|(_, path)| path.file_name().unwrap()).collect();
-        assert_eq!(names, ["model.safetensors", MANIFEST_FILE], "the manifest comes last");
-        assert_eq!(files[1].0, "m");
+        assert_eq!(
+            names,
+            ["model.safetensors", "optimizer.safetensors", MANIFEST_FILE],
+            "the manifest comes last"
+        );
+        assert_eq!(files[2].0, "m");
+        // Once more, over the one that is there.
+        landed(&folder, 7, parts()).unwrap();
+    }
+
+    #[test]
+    fn a_disk_that_takes_nothing_is_told_apart() {
+        let home = tempfile::tempdir().unwrap();
+        let in_the_way = home.path().join("file");
+        fs::write(&in_the_way, b"").unwrap();
+        let refused = landed(&in_the_way, 7, Vec::new());
+        assert!(matches!(refused, Err(NotLanded::Disk(_))), "{refused:?}");
     }
 
     #[test]
@@ -199,21 +293,6 @@ mod tests {
             fs::write(folder.join(name), "{}").unwrap();
         }
         keep_committed(folder, Some(3)).unwrap();
-        let entries = fs::read_dir(folder).unwrap();
-        let mut left: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        left.sort_unstable();
-        assert_eq!(left, [".arriving-9", FORKS, "run.json", &whole]);
-    }
-
-    #[test]
-    fn another_runs_checkpoint_does_not_arrive() {
-        let home = tempfile::tempdir().unwrap();
-        for (run, step) in [("s", 7), ("r", 8)] {
-            let text = manifest(run, step);
-            let refused = Arriving::begin(home.path(), "r", 7, text.as_bytes());
-            assert!(refused.err().unwrap().to_string().contains("it is of run"));
-        }
-        assert!(Arriving::begin(home.path(), "r", 7, b"no manifest").is_err());
+        assert_eq!(names(folder), [".arriving-9", FORKS, "run.json", &whole]);
     }
 }

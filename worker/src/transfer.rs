@@ -5,26 +5,28 @@
 //! checkpoint after another. Training waits for neither, and a transfer that fails costs no run: a
 //! checkpoint that cannot be handed in lies here still, and a run whose checkpoint cannot be fetched
 //! begins after an earlier one.
+//!
+//! Whatever waits for a disk does so on a thread of its own: the connection's heartbeats share this
+//! task, and a slow disk must not cost a lease.
 
-use std::{
-    convert::Infallible,
-    fs::File,
-    io::{Read as _, Write as _},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{convert::Infallible, fs::File, io, io::Read as _, path::{Path, PathBuf}, time::Duration};
 
 use sweep_proto::{ARTIFACT_CHUNK_BYTES_MAX, client::Work, fault::Fault, v1};
-use sweep_spec::{attempt::AttemptKey, checkpoint::MANIFEST_BYTES_MAX, id::RunId};
+use sweep_spec::{
+    attempt::AttemptKey,
+    checkpoint::{MANIFEST_BYTES_MAX, Manifest},
+    id::RunId,
+};
 use tokio::{
     sync::mpsc,
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
 use crate::{
-    checkpoints::{Arriving, files_of},
+    checkpoints::{NotLanded, Part, files_of, has, land},
     link::Shared,
 };
 
@@ -81,8 +83,8 @@ impl From<Status> for Failed {
     }
 }
 
-impl From<std::io::Error> for Failed {
-    fn from(error: std::io::Error) -> Self {
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
         Self::ForGood(error.to_string())
     }
 }
@@ -98,7 +100,7 @@ pub(crate) async fn hand_in(shared: &Shared, mut work: Work) -> Infallible {
         match put(&mut work, &next).await {
             Ok(()) => tracing::debug!("the checkpoint of {} at {} is kept", next.key, next.step),
             // Pruned by its trainer meanwhile: a newer one follows.
-            Err(_) if !next.path.exists() => {}
+            Err(_) if is_gone(&next).await => {}
             Err(Failed::ForGood(reason)) => {
                 tracing::warn!(
                     "{}: the checkpoint at {} is not kept: {reason}",
@@ -116,12 +118,14 @@ pub(crate) async fn hand_in(shared: &Shared, mut work: Work) -> Infallible {
     }
 }
 
+async fn is_gone(checkpoint: &Outgoing) -> bool {
+    let path = checkpoint.path.clone();
+    on_a_thread(move || path.try_exists()).await.is_ok_and(|exists| !exists)
+}
+
 async fn put(work: &mut Work, checkpoint: &Outgoing) -> Result<(), Failed> {
-    let files = files_of(&checkpoint.path, &checkpoint.hash)?;
-    // Opened at once: a trainer may remove the folder while they are sent.
-    let open = |(hash, path): (String, PathBuf)| Ok((hash, File::open(path)?));
-    let files: Vec<_> = files.into_iter().map(open).collect::<Result<_, std::io::Error>>()?;
-    for (hash, file) in files {
+    let (path, hash) = (checkpoint.path.clone(), checkpoint.hash.clone());
+    for (hash, file) in on_a_thread(move || open_files(&path, &hash)).await? {
         put_file(work, &checkpoint.key, hash, file).await?;
     }
     let request = v1::KeepCheckpointRequest {
@@ -133,6 +137,19 @@ async fn put(work: &mut Work, checkpoint: &Outgoing) -> Result<(), Failed> {
     Ok(())
 }
 
+/// All files of a checkpoint, opened at once: a trainer may remove the folder while they are sent.
+fn open_files(path: &Path, hash: &str) -> io::Result<Vec<(String, File)>> {
+    let open = |(hash, path): (String, PathBuf)| Ok((hash, File::open(path)?));
+    files_of(path, hash)?.into_iter().map(open).collect()
+}
+
+/// Does what waits for the disk on a thread of its own.
+async fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
 async fn put_file(
     work: &mut Work,
     key: &AttemptKey,
@@ -140,12 +157,11 @@ async fn put_file(
     file: File,
 ) -> Result<(), Failed> {
     use v1::put_artifact_request::Part;
-    let bytes = file.metadata()?.len();
-    let head = v1::ArtifactHead { key: Some(key.into()), hash, bytes };
+    let key = Some(key.into());
     let (sender, stream) = mpsc::channel(PARTS);
-    // Disks are read on a thread of their own. One that fails in the middle sends less than was
-    // announced, which the coordinator refuses.
-    let reading = tokio::task::spawn_blocking(move || -> std::io::Result<()> {
+    // A disk that fails in the middle sends less than was announced, which the coordinator refuses.
+    let reading = spawn_blocking(move || -> io::Result<()> {
+        let head = v1::ArtifactHead { key, hash, bytes: file.metadata()?.len() };
         let say = |part| sender.blocking_send(v1::PutArtifactRequest { part: Some(part) }).is_ok();
         let mut file = file;
         let mut open = say(Part::Head(head));
@@ -205,49 +221,92 @@ pub(crate) async fn get_patiently(work: &mut Work, wanted: &Wanted) -> Result<()
 }
 
 async fn get(work: &mut Work, wanted: &Wanted) -> Result<(), Failed> {
-    let Wanted { run, folder, step, hash } = wanted;
-    let mut manifest = Vec::new();
-    let limit = MANIFEST_BYTES_MAX;
-    get_file(work, run, hash, limit, &mut |part| {
-        manifest.extend_from_slice(part);
-        Ok(())
-    })
-    .await?;
-    let arriving = Arriving::begin(folder, run.as_str(), *step, &manifest)?;
-    for (hash, name) in &arriving.files {
-        let mut file = arriving.create(name)?;
-        get_file(work, run, hash, u64::MAX, &mut |part| file.write_all(part)).await?;
-        file.sync_all()?;
+    let Wanted { run, folder, step, hash } = wanted.clone();
+    let looked = {
+        let (folder, hash) = (folder.clone(), hash.clone());
+        on_a_thread(move || Ok(has(&folder, step, &hash))).await
+    };
+    if looked? {
+        // An earlier try came to its end after its connection had broken.
+        return Ok(());
     }
-    arriving.finish()?;
-    Ok(())
+    let text = get_manifest(work, &run, &hash).await?;
+    let manifest = Manifest::parse(&text).map_err(Failed::ForGood)?;
+    if manifest.run != run.as_str() || manifest.step != step {
+        let other = format!("it is of run {} at step {}", manifest.run, manifest.step);
+        return Err(Failed::ForGood(other));
+    }
+    let hashes: Vec<String> = manifest.files.values().cloned().collect();
+    let (sender, mut parts) = mpsc::channel(PARTS);
+    let landing = spawn_blocking(move || land(&folder, &manifest, &text, &mut parts));
+    let mut got = Ok(());
+    for hash in hashes {
+        got = get_file(work, &run, &hash, &sender).await;
+        if got.is_err() {
+            break;
+        }
+    }
+    drop(sender);
+    match landing.await {
+        Ok(Ok(())) => got,
+        Ok(Err(NotLanded::BrokenOff)) => {
+            got.and(Err(Failed::ForNow("it broke off".to_owned())))
+        }
+        Ok(Err(NotLanded::Content(hash))) => {
+            Err(Failed::ForGood(format!("{hash} came with another content")))
+        }
+        Ok(Err(NotLanded::Disk(error))) => Err(error.into()),
+        Err(error) => Err(io::Error::other(error).into()),
+    }
 }
 
-/// Gives the parts of a file to `take`, and holds the whole to its hash.
+async fn get_manifest(work: &mut Work, run: &RunId, hash: &str) -> Result<Vec<u8>, Failed> {
+    let mut parts = begin_file(work, run, hash).await?;
+    let mut text = Vec::new();
+    while let Some(part) = next_part(&mut parts).await? {
+        text.extend_from_slice(&part);
+        if text.len() as u64 > MANIFEST_BYTES_MAX {
+            let problem = format!("{hash} is longer than {MANIFEST_BYTES_MAX} bytes");
+            return Err(Failed::ForGood(problem));
+        }
+    }
+    if blake3::hash(&text).to_hex().as_str() == hash {
+        Ok(text)
+    } else {
+        Err(Failed::ForGood(format!("{hash} came with another content")))
+    }
+}
+
+/// Passes on a file to whoever lands it; when that one has given up, it says why itself.
 async fn get_file(
     work: &mut Work,
     run: &RunId,
     hash: &str,
-    bytes_max: u64,
-    take: &mut (dyn FnMut(&[u8]) -> std::io::Result<()> + Send),
+    sender: &mpsc::Sender<Part>,
 ) -> Result<(), Failed> {
-    let request = v1::GetArtifactRequest { run_id: run.to_string(), hash: hash.to_owned() };
-    let silent = |_| Failed::ForNow("no part of it came for a minute".to_owned());
-    let mut parts =
-        timeout(PART_WAIT, work.get_artifact(request)).await.map_err(silent)??.into_inner();
-    let mut hasher = blake3::Hasher::new();
-    let mut length = 0;
-    while let Some(part) = timeout(PART_WAIT, parts.message()).await.map_err(silent)?? {
-        length += part.data.len() as u64;
-        if length > bytes_max {
-            return Err(Failed::ForGood(format!("{hash} is longer than {bytes_max} bytes")));
+    let mut parts = begin_file(work, run, hash).await?;
+    while let Some(part) = next_part(&mut parts).await? {
+        if sender.send(Part::Bytes(part)).await.is_err() {
+            return Ok(());
         }
-        hasher.update(&part.data);
-        take(&part.data)?;
     }
-    if hasher.finalize().to_hex().as_str() == hash {
-        Ok(())
-    } else {
-        Err(Failed::ForGood(format!("{hash} came with another content")))
-    }
+    let _ = sender.send(Part::EndOfFile).await;
+    Ok(())
+}
+
+type Parts = Streaming<v1::ArtifactChunk>;
+
+async fn begin_file(work: &mut Work, run: &RunId, hash: &str) -> Result<Parts, Failed> {
+    let request = v1::GetArtifactRequest { run_id: run.to_string(), hash: hash.to_owned() };
+    let reply = timeout(PART_WAIT, work.get_artifact(request)).await;
+    Ok(reply.map_err(silent)??.into_inner())
+}
+
+async fn next_part(parts: &mut Parts) -> Result<Option<Vec<u8>>, Failed> {
+    let part = timeout(PART_WAIT, parts.message()).await.map_err(silent)??;
+    Ok(part.map(|part| part.data))
+}
+
+fn silent(_: tokio::time::error::Elapsed) -> Failed {
+    Failed::ForNow("no part of it came for a minute".to_owned())
 }
