@@ -447,10 +447,12 @@ impl Actor {
             let (key, worker) = (grant.key.clone(), grant.worker.clone());
             let event = match granted {
                 Some(granted) => {
+                    let earlier = self.earlier(&key.run, granted.checkpoint.as_ref()).await?;
                     let order = Order::Grant {
                         grant: Box::new(grant),
                         run_json: granted.run_json,
                         checkpoint: granted.checkpoint,
+                        earlier,
                         fork: self.kept_fork(&key.run).await?,
                     };
                     self.order(&worker, order).map(|sequence| Event::Sent { key, sequence })
@@ -462,6 +464,18 @@ impl Actor {
             }
         }
         Ok(actions)
+    }
+
+    /// What a worker may fall back on that fetches a checkpoint and finds it damaged.
+    async fn earlier(
+        &self,
+        run: &RunId,
+        offered: Option<&CheckpointRecord>,
+    ) -> Result<Option<CheckpointRecord>, StoreError> {
+        match offered.filter(|offered| offered.kept) {
+            Some(offered) => self.store.kept_before(run, offered.step).await,
+            None => Ok(None),
+        }
     }
 
     /// Of a branch, the checkpoint that it begins after, where it is kept.

@@ -97,9 +97,13 @@ pub(crate) fn has(folder: &Path, step: u64, hash: &str) -> bool {
 /// last, since it stands for all of them.
 pub(crate) fn files_of(checkpoint: &Path, hash: &str) -> io::Result<Vec<(String, PathBuf)>> {
     let text = fs::read(checkpoint.join(MANIFEST_FILE))?;
-    let manifest = Manifest::parse(&text).map_err(io::Error::other)?;
+    let manifest = Manifest::parse(&text).map_err(damaged)?;
     let files = manifest.files.into_iter().map(|(name, hash)| (hash, checkpoint.join(name)));
     Ok(files.chain([(hash.to_owned(), checkpoint.join(MANIFEST_FILE))]).collect())
+}
+
+fn damaged(problem: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
 /// A part of a checkpoint that comes in: its files follow each other in the order of their names.
@@ -251,7 +255,8 @@ mod tests {
         let folder = home.path().join("r");
         let broken_off = landed(&folder, 7, vec![Part::Bytes(WEIGHTS.to_vec())]);
         assert!(matches!(broken_off, Err(NotLanded::BrokenOff)), "{broken_off:?}");
-        let other = landed(&folder, 7, [file(WEIGHTS), file(b"others")].into_iter().flatten().collect());
+        let other =
+            landed(&folder, 7, [file(WEIGHTS), file(b"others")].into_iter().flatten().collect());
         assert!(matches!(other, Err(NotLanded::Content(_))), "{other:?}");
         assert!(names(&folder).is_empty(), "nothing is left of them");
 

@@ -39,6 +39,7 @@ mod inventory;
 mod launch;
 mod lifetime;
 mod link;
+mod pauses;
 mod pipe;
 #[cfg(feature = "train")]
 pub mod sample;

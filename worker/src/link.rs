@@ -31,12 +31,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use self::upload::upload;
-use crate::{clock, supervisor::Supervisor, transfer};
+use crate::{clock, pauses::Pauses, supervisor::Supervisor, transfer};
 
-/// Pauses between two dials: the first, and the longest. Each is drawn from 0 to its limit, so that
-/// 1,000 workers do not return at once.
-const PAUSE_FIRST: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Between two dials.
+const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), max: Duration::from_secs(60) };
 
 /// A connection that lasted this long was a good one: the pauses begin anew.
 const STABLE_MIN: Duration = Duration::from_secs(30);
@@ -159,21 +157,14 @@ pub(crate) async fn run(
         if !ever_joined && connect_max.is_some_and(|max| waited >= max) {
             return LinkEnd::Unreachable(reason);
         }
-        let mut pause = pause(failures, &identity.worker_id, identity.incarnation);
+        let whose = format!("{} {}", identity.worker_id, identity.incarnation);
+        let mut pause = PAUSES.after(failures, &whose);
         if let Some(max) = connect_max.filter(|_| !ever_joined) {
             pause = pause.min(max.saturating_sub(waited));
         }
         tracing::warn!("no link to the coordinator: {reason}; trying again in {pause:.1?}");
         sleep(pause).await;
     }
-}
-
-/// A pause by full jitter, drawn without a generator: workers differ by their id, dials by number.
-fn pause(failures: u32, worker_id: &str, incarnation: u64) -> Duration {
-    let limit = PAUSE_FIRST.saturating_mul(1 << (failures - 1).min(6)).min(PAUSE_MAX);
-    let hash = blake3::hash(format!("{worker_id} {incarnation} {failures}").as_bytes());
-    let draw = u32::from_le_bytes(hash.as_bytes()[..4].try_into().expect("four bytes"));
-    limit.mul_f64(f64::from(draw) / f64::from(u32::MAX))
 }
 
 /// One connection, from the dial to its end.

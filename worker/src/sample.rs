@@ -8,7 +8,7 @@ use sweep_spec::{checkpoint::folder_name, id::RunId};
 
 use crate::{
     checkpoints::{checkpoints_in, files_of, has},
-    transfer::{self, Wanted},
+    transfer::{self, Kept},
 };
 
 pub use sweep_train::{CONFIG_FILE, DeviceId, Draw, SampleRequest, Samples, TrainError, sample};
@@ -28,9 +28,8 @@ pub async fn fetch(
     if is_whole(folder, step, hash) {
         return Ok(());
     }
-    let wanted =
-        Wanted { run: run.clone(), folder: folder.to_owned(), step, hash: hash.to_owned() };
-    transfer::get_patiently(work, &wanted).await?;
+    let kept = Kept { step, hash: hash.to_owned() };
+    transfer::get_patiently(work, run, folder, &kept).await?;
     remove_others(folder, step).map_err(|error| format!("{}: {error}", folder.display()))
 }
 
@@ -44,8 +43,8 @@ fn is_whole(folder: &Path, step: u64, hash: &str) -> bool {
 }
 
 fn remove_others(folder: &Path, step: u64) -> io::Result<()> {
-    let others = checkpoints_in(folder)?.into_iter().filter(|(other, _)| *other != step);
-    others.map(|(_, path)| fs::remove_dir_all(path)).collect()
+    let mut others = checkpoints_in(folder)?.into_iter().filter(|(other, _)| *other != step);
+    others.try_for_each(|(_, path)| fs::remove_dir_all(path))
 }
 
 #[cfg(test)]

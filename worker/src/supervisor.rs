@@ -28,7 +28,7 @@ use crate::{
     slot::SlotOrder,
     spool::{End, Spool},
     state::Identity,
-    transfer::{Outgoing, Wanted},
+    transfer::{Kept, Outgoing, Wanted},
 };
 
 /// A run is saved so often that a kill costs at most this share of it, ...
@@ -209,20 +209,32 @@ impl Supervisor {
         self.share_cores();
     }
 
-    /// The first attempt that waits for checkpoints, with what it waits for.
-    pub(crate) fn incoming(&self) -> Option<(AttemptKey, Vec<Wanted>)> {
-        self.seats.iter().find_map(|seat| match &seat.state {
+    /// The attempts that wait for checkpoints, with what they wait for.
+    pub(crate) fn incoming(&self) -> Vec<(AttemptKey, Vec<Wanted>)> {
+        let waiting = self.seats.iter().filter_map(|seat| match &seat.state {
             SeatState::Busy(Work { key, waits: Some(waits), .. }) => {
                 Some((key.clone(), waits.wanted.clone()))
             }
             _ => None,
-        })
+        });
+        waiting.collect()
     }
 
     /// Nothing more comes in for an attempt: it begins after what is there.
     pub(crate) fn arrived(&mut self, key: &AttemptKey) {
         if let Some(slot) = self.slot_of(key) {
             self.begin(slot as usize);
+        }
+    }
+
+    /// What an attempt waits for does not come: it ends, and the run is tried elsewhere or later.
+    pub(crate) fn cannot_begin(&mut self, key: &AttemptKey, reason: String) {
+        let Some(slot) = self.slot_of(key) else { return };
+        let seat = &mut self.seats[slot as usize];
+        if matches!(&seat.state, SeatState::Busy(work) if work.waits.is_some()) {
+            seat.state = SeatState::Free;
+            self.fail(key, FailureCause::Infrastructure, reason);
+            self.share_cores();
         }
     }
 
@@ -290,18 +302,22 @@ impl Supervisor {
             },
         )?;
         let mut wanted = Vec::new();
-        let mut want = |at: &Option<v1::CheckpointRef>, run: &RunId, folder: &PathBuf| {
-            if let Some(at) = at.as_ref().filter(|at| at.kept && !has(folder, at.step, &at.hash)) {
-                let (step, hash) = (at.step, at.hash.clone());
-                wanted.push(Wanted { run: run.clone(), folder: folder.clone(), step, hash });
+        let mut want = |offered: [Option<&v1::CheckpointRef>; 2], run: &RunId, folder: &PathBuf| {
+            let kept = offered.into_iter().flatten().filter(|at| at.kept);
+            let kept: Vec<Kept> =
+                kept.map(|at| Kept { step: at.step, hash: at.hash.clone() }).collect();
+            if kept.first().is_some_and(|newest| !has(folder, newest.step, &newest.hash)) {
+                wanted.push(Wanted { run: run.clone(), folder: folder.clone(), kept });
             }
         };
-        want(&grant.checkpoint, &key.run, &folder);
+        // One that only lies here needs nothing else to come.
+        let newest = grant.checkpoint.as_ref().filter(|at| at.kept);
+        want([newest, newest.and(grant.earlier.as_ref())], &key.run, &folder);
         let edge = run.config.parent.as_ref();
         let trunk = edge.map(|edge| (&edge.run, self.checkpoints.join(edge.run.as_str())));
         // A checkpoint of its own lies beyond the fork.
         if let Some((trunk, folder)) = trunk.as_ref().filter(|_| committed.is_none()) {
-            want(&grant.fork, trunk, folder);
+            want([grant.fork.as_ref(), None], trunk, folder);
         }
         let trunk = trunk.map(|(_, folder)| folder);
         let trunk = trunk.filter(|folder| folder.is_dir() || !wanted.is_empty());

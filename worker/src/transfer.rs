@@ -3,13 +3,21 @@
 //!
 //! Both live as long as the connection and work through what the supervisor has for them, one
 //! checkpoint after another. Training waits for neither, and a transfer that fails costs no run: a
-//! checkpoint that cannot be handed in lies here still, and a run whose checkpoint cannot be fetched
-//! begins after an earlier one.
+//! checkpoint that cannot be handed in lies here still. A run whose checkpoint is gone or damaged
+//! begins after an earlier one; one whose checkpoint cannot be had for now waits for it, and then
+//! ends its attempt rather than train again what is trained already.
 //!
 //! Whatever waits for a disk does so on a thread of its own: the connection's heartbeats share this
 //! task, and a slow disk must not cost a lease.
 
-use std::{convert::Infallible, fs::File, io, io::Read as _, path::{Path, PathBuf}, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use sweep_proto::{ARTIFACT_CHUNK_BYTES_MAX, client::Work, fault::Fault, v1};
 use sweep_spec::{
@@ -18,7 +26,7 @@ use sweep_spec::{
     id::RunId,
 };
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     task::spawn_blocking,
     time::{sleep, timeout},
 };
@@ -26,15 +34,26 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use crate::{
-    checkpoints::{NotLanded, Part, files_of, has, land},
+    checkpoints::{NotLanded, Part, checkpoints_in, files_of, has, land},
+    clock,
     link::Shared,
+    pauses::{Pauses, Retries},
+    supervisor::Supervisor,
 };
 
 /// Wait after a transfer that may succeed later.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Attempts to fetch a checkpoint while the coordinator cannot give it.
+/// Between two tries to fetch what cannot be had for now.
+const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), max: Duration::from_secs(60) };
+
+/// Tries for somebody who waits.
 const FETCHES_MAX: u32 = 6;
+
+/// An attempt waits so long for a checkpoint that cannot be had for now, then it ends: it holds a
+/// slot, and another machine may be nearer. Three such ends are all that a run has, so they must
+/// outlast a store that is restarted.
+const FETCH_PATIENCE: Duration = Duration::from_mins(10);
 
 /// No part of a file for so long: the transfer has failed.
 const PART_WAIT: Duration = Duration::from_secs(60);
@@ -52,12 +71,19 @@ pub(crate) struct Outgoing {
     pub(crate) path: PathBuf,
 }
 
-/// A kept checkpoint that is not on this disk.
+/// Kept checkpoints of a run that are not on this disk; one of them is enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) run: RunId,
     /// Folder of the run's checkpoints.
     pub(crate) folder: PathBuf,
+    /// The newest first; at least one.
+    pub(crate) kept: Vec<Kept>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
     pub(crate) step: u64,
     /// Hash of its manifest.
     pub(crate) hash: String,
@@ -68,8 +94,22 @@ pub(crate) struct Wanted {
 enum Failed {
     /// It may succeed later.
     ForNow(String),
-    /// It never will.
+    /// It never will: what is wanted is gone or damaged.
     ForGood(String),
+    /// This disk does not take it, or does not give it.
+    Here(io::Error),
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ForNow(reason) | Self::ForGood(reason) => f.write_str(reason),
+            Self::Here(error) => write!(
+                f,
+                "the disk of this machine: {error}; hint: free space on it, and let it be written"
+            ),
+        }
+    }
 }
 
 impl From<Status> for Failed {
@@ -85,7 +125,10 @@ impl From<Status> for Failed {
 
 impl From<io::Error> for Failed {
     fn from(error: io::Error) -> Self {
-        Self::ForGood(error.to_string())
+        match error.kind() {
+            io::ErrorKind::InvalidData => Self::ForGood(error.to_string()),
+            _ => Self::Here(error),
+        }
     }
 }
 
@@ -108,8 +151,8 @@ pub(crate) async fn hand_in(shared: &Shared, mut work: Work) -> Infallible {
                     next.step
                 );
             }
-            Err(Failed::ForNow(reason)) => {
-                tracing::warn!("{}: no checkpoint is kept for now: {reason}", next.key);
+            Err(failed) => {
+                tracing::warn!("{}: no checkpoint is kept for now: {failed}", next.key);
                 sleep(RETRY).await;
                 continue;
             }
@@ -183,65 +226,147 @@ async fn put_file(
     Ok(())
 }
 
-/// Fetches what granted attempts wait for, one after another.
+/// Fetches what granted attempts wait for; one that fails for now holds up no other.
 pub(crate) async fn fetch(shared: &Shared, mut work: Work) -> Infallible {
+    let whose = shared.lock().identity.worker_id.clone();
+    let mut retries = Retries::new(PAUSES, whose);
     loop {
-        let next = shared.lock().incoming();
-        let Some((key, wanted)) = next else {
-            shared.incoming.notified().await;
+        let waiting = shared.lock().incoming();
+        retries.keep(|key| waiting.iter().any(|(other, _)| other == key));
+        let now = clock::now();
+        let due = waiting.into_iter().find(|(key, _)| retries.is_due(key, now));
+        let Some((key, wanted)) = due else {
+            rung(&shared.incoming, retries.wait(now)).await;
             continue;
         };
-        for wanted in &wanted {
-            match get_patiently(&mut work, wanted).await {
-                Ok(()) => tracing::info!("{key}: the checkpoint at {} is fetched", wanted.step),
-                Err(reason) => {
-                    tracing::warn!("{key}: checkpoint passed over: step {}: {reason}", wanted.step);
+        let Err(failed) = get_all(&mut work, &key, &wanted).await else {
+            begin(shared, |supervisor| supervisor.arrived(&key));
+            continue;
+        };
+        let failing = retries.failed(&key, clock::now());
+        let waits = matches!(failed, Failed::ForNow(_)) && failing.lasted < FETCH_PATIENCE;
+        if waits {
+            tracing::warn!(
+                "{key}: no checkpoint comes for now: {failed}; trying again in {:.1?}",
+                failing.pause
+            );
+        } else if make_do(&mut work, &wanted).await {
+            tracing::warn!("{key} begins after an earlier checkpoint: {failed}");
+            begin(shared, |supervisor| supervisor.arrived(&key));
+        } else {
+            let reason = format!("its checkpoint cannot be fetched: {failed}");
+            begin(shared, |supervisor| supervisor.cannot_begin(&key, reason));
+        }
+    }
+}
+
+/// Changes what an attempt waits for, and lets everybody know.
+fn begin(shared: &Shared, change: impl FnOnce(&mut Supervisor)) {
+    change(&mut shared.lock());
+    shared.spooled.notify_one();
+    shared.beat.notify_one();
+}
+
+/// Waits until a bell is rung, or until something is due.
+async fn rung(bell: &Notify, due: Option<Duration>) {
+    match due {
+        Some(due) => {
+            let _ = timeout(due, bell.notified()).await;
+        }
+        None => bell.notified().await,
+    }
+}
+
+/// Fetches of everything wanted the newest that is whole. What is gone or damaged is passed over.
+async fn get_all(work: &mut Work, key: &AttemptKey, wanted: &[Wanted]) -> Result<(), Failed> {
+    for wanted in wanted {
+        for kept in &wanted.kept {
+            match get_missing(work, wanted, kept).await {
+                Ok(()) => {
+                    tracing::info!("{key}: the checkpoint at {} is fetched", kept.step);
+                    break;
                 }
+                Err(Failed::ForGood(reason)) => {
+                    tracing::warn!("{key}: checkpoint passed over: step {}: {reason}", kept.step);
+                }
+                Err(failed) => return Err(failed),
             }
         }
-        shared.lock().arrived(&key);
-        shared.beat.notify_one();
     }
+    Ok(())
 }
 
-/// Fetches one checkpoint; tries again while the coordinator is away for a moment.
-pub(crate) async fn get_patiently(work: &mut Work, wanted: &Wanted) -> Result<(), String> {
-    let mut fetches = 0;
-    loop {
-        fetches += 1;
-        match get(work, wanted).await {
-            Ok(()) => return Ok(()),
-            Err(Failed::ForNow(reason)) if fetches < FETCHES_MAX => {
-                tracing::warn!("run {}: no checkpoint comes for now: {reason}", wanted.run.short());
-                sleep(RETRY).await;
-            }
-            Err(Failed::ForNow(reason) | Failed::ForGood(reason)) => return Err(reason),
+/// Whether there is something to begin after in place of what cannot be had for now: another kept
+/// checkpoint, or an earlier one on this disk.
+async fn make_do(work: &mut Work, wanted: &[Wanted]) -> bool {
+    for wanted in wanted {
+        let mut has_one = false;
+        for kept in &wanted.kept {
+            has_one = has_one || get_missing(work, wanted, kept).await.is_ok();
+        }
+        if !has_one && !has_earlier(wanted).await {
+            return false;
         }
     }
+    true
 }
 
-async fn get(work: &mut Work, wanted: &Wanted) -> Result<(), Failed> {
-    let Wanted { run, folder, step, hash } = wanted.clone();
-    let looked = {
-        let (folder, hash) = (folder.clone(), hash.clone());
-        on_a_thread(move || Ok(has(&folder, step, &hash))).await
+async fn has_earlier(wanted: &Wanted) -> bool {
+    let (folder, newest) = (wanted.folder.clone(), wanted.kept.first().map(|kept| kept.step));
+    let earlier = move || {
+        let mut found = checkpoints_in(&folder)?.into_iter();
+        Ok(found.any(|(step, _)| newest.is_none_or(|newest| step < newest)))
     };
-    if looked? {
-        // An earlier try came to its end after its connection had broken.
+    on_a_thread(earlier).await.unwrap_or(false)
+}
+
+/// Fetches one checkpoint for somebody who waits for it; tries again while the coordinator is away
+/// for a moment.
+pub(crate) async fn get_patiently(
+    work: &mut Work,
+    run: &RunId,
+    folder: &Path,
+    kept: &Kept,
+) -> Result<(), String> {
+    let mut failures = 0;
+    loop {
+        failures += 1;
+        match get(work, run, folder, kept).await {
+            Ok(()) => return Ok(()),
+            Err(Failed::ForNow(reason)) if failures < FETCHES_MAX => {
+                tracing::warn!("run {}: no checkpoint comes for now: {reason}", run.short());
+                sleep(PAUSES.after(failures, run.as_str())).await;
+            }
+            Err(failed) => return Err(failed.to_string()),
+        }
+    }
+}
+
+/// Fetches one of what is wanted, unless an earlier try came to its end after its connection had
+/// broken.
+async fn get_missing(work: &mut Work, wanted: &Wanted, kept: &Kept) -> Result<(), Failed> {
+    let (folder, known) = (wanted.folder.clone(), kept.clone());
+    if on_a_thread(move || Ok(has(&folder, known.step, &known.hash))).await? {
         return Ok(());
     }
-    let text = get_manifest(work, &run, &hash).await?;
+    get(work, &wanted.run, &wanted.folder, kept).await
+}
+
+async fn get(work: &mut Work, run: &RunId, folder: &Path, kept: &Kept) -> Result<(), Failed> {
+    let Kept { step, hash } = kept;
+    let text = get_manifest(work, run, hash).await?;
     let manifest = Manifest::parse(&text).map_err(Failed::ForGood)?;
-    if manifest.run != run.as_str() || manifest.step != step {
+    if manifest.run != run.as_str() || manifest.step != *step {
         let other = format!("it is of run {} at step {}", manifest.run, manifest.step);
         return Err(Failed::ForGood(other));
     }
     let hashes: Vec<String> = manifest.files.values().cloned().collect();
     let (sender, mut parts) = mpsc::channel(PARTS);
+    let folder = folder.to_owned();
     let landing = spawn_blocking(move || land(&folder, &manifest, &text, &mut parts));
     let mut got = Ok(());
     for hash in hashes {
-        got = get_file(work, &run, &hash, &sender).await;
+        got = get_file(work, run, &hash, &sender).await;
         if got.is_err() {
             break;
         }
@@ -249,9 +374,7 @@ async fn get(work: &mut Work, wanted: &Wanted) -> Result<(), Failed> {
     drop(sender);
     match landing.await {
         Ok(Ok(())) => got,
-        Ok(Err(NotLanded::BrokenOff)) => {
-            got.and(Err(Failed::ForNow("it broke off".to_owned())))
-        }
+        Ok(Err(NotLanded::BrokenOff)) => got.and(Err(Failed::ForNow("it broke off".to_owned()))),
         Ok(Err(NotLanded::Content(hash))) => {
             Err(Failed::ForGood(format!("{hash} came with another content")))
         }

@@ -33,6 +33,8 @@ pub(crate) enum Order {
         grant: Box<Grant>,
         run_json: String,
         checkpoint: Option<CheckpointRecord>,
+        /// The newest kept one before that.
+        earlier: Option<CheckpointRecord>,
         /// Of a branch, the kept checkpoint of its trunk.
         fork: Option<CheckpointRecord>,
     },

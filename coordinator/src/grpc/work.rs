@@ -359,13 +359,14 @@ fn directive(sequence: u64, order: Order) -> v1::Directive {
         Order::Ack { heartbeat } => {
             Wire::HeartbeatAck(v1::HeartbeatAck { sequence: heartbeat, lease_ms: millis(LEASE) })
         }
-        Order::Grant { grant, run_json, checkpoint, fork } => Wire::Grant(v1::Grant {
+        Order::Grant { grant, run_json, checkpoint, earlier, fork } => Wire::Grant(v1::Grant {
             key: Some((&grant.key).into()),
             slot: grant.slot,
             run_json,
             lease_ms: millis(LEASE),
             checkpoint: checkpoint.map(checkpoint_ref),
             fork: fork.map(checkpoint_ref),
+            earlier: earlier.map(checkpoint_ref),
         }),
         Order::Kill { key, reason } => Wire::Kill(v1::Kill { key: Some((&key).into()), reason }),
         Order::Drain { reason } => Wire::Drain(v1::Drain { reason }),

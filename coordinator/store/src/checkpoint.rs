@@ -229,6 +229,28 @@ impl Database {
         }
     }
 
+    pub(crate) async fn kept_before(
+        &self,
+        run: &RunId,
+        step: u64,
+    ) -> Result<Option<CheckpointRecord>, StoreError> {
+        let row = query(
+            "SELECT checkpoint.step, checkpoint.hash FROM run JOIN checkpoint USING (run_no) \
+             WHERE run.id = $1 AND checkpoint.step < $2 AND checkpoint.kept \
+             ORDER BY checkpoint.step DESC, checkpoint.attempt_no DESC LIMIT 1",
+        )
+        .bind(run.as_str())
+        .bind(int(step))
+        .fetch_optional(self.reader())
+        .await
+        .map_err(|error| self.failed(error))?;
+        let read = |row: Row| -> Result<CheckpointRecord, sqlx::Error> {
+            let step = count(row.try_get(0)?);
+            Ok(CheckpointRecord { step, hash: row.try_get(1)?, kept: true })
+        };
+        row.map(read).transpose().map_err(|error| self.failed(error))
+    }
+
     /// Steps of a run whose checkpoints the coordinator keeps, in order.
     pub(crate) async fn kept_steps(&self, run: &RunId) -> Result<Vec<u64>, StoreError> {
         let rows = query(

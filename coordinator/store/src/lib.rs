@@ -247,6 +247,8 @@ delegate! {
     fn keep_in(place: &str, forget: bool) -> Option<String>;
     /// The checkpoint of a run at a step, where the coordinator keeps it.
     fn kept_checkpoint(run: &RunId, step: u64) -> Option<CheckpointRecord>;
+    /// The newest checkpoint of a run before a step that the coordinator keeps.
+    fn kept_before(run: &RunId, step: u64) -> Option<CheckpointRecord>;
     /// Hashes of the manifests of a run's checkpoints that the coordinator keeps.
     fn kept_hashes(run: &RunId) -> Vec<String>;
     /// Number of checkpoints that the coordinator keeps, and their bytes.

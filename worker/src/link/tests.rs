@@ -1,6 +1,11 @@
 //! The whole daemon with scripted trainers against a scripted coordinator, over real sockets.
 
-use std::{collections::VecDeque, net::SocketAddr, path::Path, pin::Pin};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    path::Path,
+    pin::Pin,
+};
 
 use sweep_proto::v1::work_server::{Work as WorkService, WorkServer};
 use sweep_spec::{
@@ -38,6 +43,13 @@ struct Book {
     resend_from: Option<u64>,
     /// Answer the first batch as fenced.
     fence: bool,
+    /// Heartbeats so far.
+    beats: usize,
+    /// What grants offer to go on from.
+    checkpoint: Option<v1::CheckpointRef>,
+    earlier: Option<v1::CheckpointRef>,
+    /// Files of kept checkpoints by their hashes.
+    artifacts: BTreeMap<String, Vec<u8>>,
 }
 
 #[derive(Clone, Default)]
@@ -104,6 +116,7 @@ impl Coordinator {
     fn directives(&self, beat: &v1::Heartbeat, sequence: &mut u64) -> Vec<v1::Directive> {
         use v1::directive::Directive as Order;
         let mut book = self.lock();
+        book.beats += 1;
         let ack = v1::HeartbeatAck { sequence: beat.sequence, lease_ms: 5000 };
         let mut orders = vec![Order::HeartbeatAck(ack)];
         let free = if beat.received >= book.granted_in { &beat.free_slots[..] } else { &[] };
@@ -116,8 +129,9 @@ impl Coordinator {
                 slot,
                 run_json: convert::run_json(&run),
                 lease_ms: 5000,
-                checkpoint: None,
+                checkpoint: book.checkpoint.clone(),
                 fork: None,
+                earlier: book.earlier.clone(),
             }));
         }
         let numbered = orders.into_iter().map(|order| {
@@ -153,9 +167,11 @@ impl WorkService for Coordinator {
 
     async fn get_artifact(
         &self,
-        _: Request<v1::GetArtifactRequest>,
+        request: Request<v1::GetArtifactRequest>,
     ) -> Result<Response<Self::GetArtifactStream>, Status> {
-        Err(Fault::NotFound.status("it keeps no checkpoints"))
+        let found = self.lock().artifacts.get(&request.into_inner().hash).cloned();
+        let data = found.ok_or_else(|| Fault::NotFound.status("it is not kept"))?;
+        Ok(Response::new(Box::pin(tokio_stream::once(Ok(v1::ArtifactChunk { data })))))
     }
 
     async fn join(
@@ -499,11 +515,84 @@ async fn a_worker_without_a_usable_device_says_so() {
     assert!(matches!(&error, WorkerError::NoDevice(text) if text.contains("flat")), "{error}");
 }
 
+/// Puts a checkpoint of a run into the book, as it is offered.
+fn keep(book: &mut Book, run: &Run, step: u64) -> v1::CheckpointRef {
+    let name = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
+    let weights = format!("weights at {step}").into_bytes();
+    let manifest = sweep_spec::checkpoint::Manifest {
+        format: sweep_spec::checkpoint::FORMAT,
+        run: run.config.id().to_string(),
+        step,
+        loss_sum: 0.5,
+        loss_count: 1,
+        seconds: 2.0,
+        files: BTreeMap::from([("model.safetensors".to_owned(), name(&weights))]),
+        seal: None,
+    };
+    let text = manifest.sealed();
+    let hash = name(&text);
+    book.artifacts.extend([(name(&weights), weights), (hash.clone(), text)]);
+    v1::CheckpointRef { step, hash, kept: true }
+}
+
+/// The first step that was trained.
+fn first_step(book: &Book) -> Option<u64> {
+    book.batches.first().and_then(|(_, _, points)| points.first()).map(|point| point.step)
+}
+
+/// Whatever waits for the disk stands in line behind the one thread that is there for it.
 #[test]
-fn pauses_grow_to_a_minute_and_differ_by_worker() {
-    let all: Vec<Duration> = (1..20).map(|failures| pause(failures, "w", 1)).collect();
-    assert!(all[0] <= PAUSE_FIRST);
-    assert!(all.iter().all(|pause| *pause <= PAUSE_MAX));
-    assert!(all.iter().any(|pause| *pause > PAUSE_MAX / 3));
-    assert_ne!(pause(5, "w", 1), pause(5, "v", 1));
+fn a_disk_that_stands_still_holds_up_no_heartbeat() {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let home = tempfile::tempdir().unwrap();
+        let coordinator = Coordinator::default();
+        let run = fixtures::run(20, 0);
+        {
+            let mut book = coordinator.lock();
+            let kept = keep(&mut book, &run, 5);
+            book.checkpoint = Some(kept);
+            book.waiting.push_back(run);
+        }
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let disk = tokio::task::spawn_blocking(move || held.recv());
+        let (listener, address) = listen().await;
+        let server = coordinator.serve(listener).await;
+        let script = script(&[], 1);
+        let worker =
+            start(Config { slots: Some(1), ..config(home.path(), address, TOKEN, &script) });
+        until(&coordinator, |book| book.attempts == 1).await;
+        let before = coordinator.lock().beats;
+        until(&coordinator, |book| book.beats > before + 5).await;
+        assert_eq!(first_step(&coordinator.lock()), None, "it waits for its checkpoint");
+        release.send(()).unwrap();
+        disk.await.unwrap().unwrap();
+        until(&coordinator, |book| book.endings.len() == 1).await;
+        assert_eq!(worker.end(Shutdown::Terminate).await.unwrap(), Ended::Done);
+        server.abort();
+        assert_eq!(first_step(&coordinator.lock()), Some(6));
+    });
+}
+
+#[tokio::test]
+async fn a_run_falls_back_on_the_checkpoint_before_one_that_is_damaged() {
+    let home = tempfile::tempdir().unwrap();
+    let coordinator = Coordinator::default();
+    let run = fixtures::run(20, 0);
+    {
+        let mut book = coordinator.lock();
+        let (newest, earlier) = (keep(&mut book, &run, 5), keep(&mut book, &run, 3));
+        let weights = blake3::hash(b"weights at 5").to_hex().to_string();
+        book.artifacts.insert(weights, b"weights at 6".to_vec());
+        (book.checkpoint, book.earlier) = (Some(newest), Some(earlier));
+        book.waiting.push_back(run);
+    }
+    let (listener, address) = listen().await;
+    let server = coordinator.serve(listener).await;
+    let worker = start(config(home.path(), address, TOKEN, &script(&[], 1)));
+    until(&coordinator, |book| book.endings.len() == 1).await;
+    assert_eq!(worker.end(Shutdown::Terminate).await.unwrap(), Ended::Done);
+    server.abort();
+    assert_eq!(first_step(&coordinator.lock()), Some(4));
 }

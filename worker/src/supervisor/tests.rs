@@ -92,6 +92,7 @@ fn grant(slot: u32, seed: u64) -> (AttemptKey, v1::Grant) {
         lease_ms: 20_000,
         checkpoint: None,
         fork: None,
+        earlier: None,
     };
     (key, grant)
 }
@@ -309,6 +310,7 @@ fn a_trunk_keeps_its_forks_and_a_branch_is_told_where_they_are() {
         lease_ms: 20_000,
         checkpoint: Some(at),
         fork: None,
+        earlier: None,
     };
     bench.supervisor.grant(&grant, bench.now).unwrap();
     assert_eq!(steps(), [4, 6]);
@@ -377,9 +379,10 @@ fn fetching() -> (Bench, AttemptKey, Wanted) {
     let mut bench = Bench::new();
     bench.ready(0);
     let (key, mut grant) = grant(0, 0);
-    grant.checkpoint = Some(v1::CheckpointRef { step: 5, hash: "h".into(), kept: true });
+    let kept = |step| v1::CheckpointRef { step, hash: "h".into(), kept: true };
+    (grant.checkpoint, grant.earlier) = (Some(kept(5)), Some(kept(3)));
     bench.supervisor.grant(&grant, bench.now).unwrap();
-    let (waiting, mut wanted) = bench.supervisor.incoming().expect("the checkpoint is elsewhere");
+    let (waiting, mut wanted) = bench.supervisor.incoming().remove(0);
     assert_eq!((&waiting, wanted.len()), (&key, 1));
     (bench, key, wanted.remove(0))
 }
@@ -387,7 +390,8 @@ fn fetching() -> (Bench, AttemptKey, Wanted) {
 #[test]
 fn a_kept_checkpoint_comes_in_before_its_run_begins() {
     let (mut bench, key, wanted) = fetching();
-    assert_eq!((&wanted.run, wanted.step, wanted.hash.as_str()), (&key.run, 5, "h"));
+    let steps: Vec<u64> = wanted.kept.iter().map(|kept| kept.step).collect();
+    assert_eq!((&wanted.run, steps), (&key.run, vec![5, 3]), "the newest first");
     assert!(bench.orders[0].try_recv().is_err());
     let beat = bench.supervisor.heartbeat(bench.now);
     assert_eq!((beat.running.len(), beat.free_slots.len()), (1, 0), "it holds its slot");
@@ -395,14 +399,14 @@ fn a_kept_checkpoint_comes_in_before_its_run_begins() {
     bench.tell(0, SlotNews::Ready { canary: String::new() });
     bench.supervisor.arrived(&key);
     assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Train(_))));
-    assert_eq!(bench.supervisor.incoming(), None);
+    assert!(bench.supervisor.incoming().is_empty());
 }
 
 #[test]
 fn a_run_that_waits_for_its_checkpoint_can_be_stopped_or_dropped() {
     let (mut bench, key, _) = fetching();
     bench.supervisor.stop(&key);
-    assert_eq!(bench.supervisor.incoming(), None);
+    assert!(bench.supervisor.incoming().is_empty());
     let entries = bench.entries(&key);
     let Entry::End(end) = &entries[0] else { panic!("{entries:?}") };
     assert_eq!((&end.ending, end.resume_step), (&Ending::Stopped { step: 0 }, None));
@@ -413,6 +417,26 @@ fn a_run_that_waits_for_its_checkpoint_can_be_stopped_or_dropped() {
     let (mut bench, key, _) = fetching();
     bench.supervisor.discard(&key, "it belongs to someone else");
     assert!(bench.supervisor.is_idle() && bench.supervisor.spool.is_empty());
+}
+
+#[test]
+fn an_attempt_whose_checkpoint_does_not_come_ends_for_want_of_the_machine() {
+    let (mut bench, key, _) = fetching();
+    bench.supervisor.cannot_begin(&key, "the store is away".to_owned());
+    let entries = bench.entries(&key);
+    let Entry::End(end) = &entries[0] else { panic!("{entries:?}") };
+    let cause = FailureCause::Infrastructure;
+    let reason = "the store is away".to_owned();
+    assert_eq!((&end.ending, end.resume_step), (&Ending::Failed { cause, reason }, None));
+    assert_eq!(bench.supervisor.heartbeat(bench.now).free_slots, [0]);
+    bench.supervisor.arrived(&key);
+    assert!(bench.orders[0].try_recv().is_err(), "it does not begin at its first step");
+
+    // One that has begun meanwhile goes on.
+    let (mut bench, key, _) = fetching();
+    bench.supervisor.arrived(&key);
+    bench.supervisor.cannot_begin(&key, "too late".to_owned());
+    assert!(!bench.supervisor.is_idle());
 }
 
 #[test]

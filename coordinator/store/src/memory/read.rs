@@ -88,6 +88,18 @@ impl Memory {
         }
     }
 
+    pub(crate) async fn kept_before(
+        &self,
+        run: &RunId,
+        step: u64,
+    ) -> Result<Option<CheckpointRecord>, StoreError> {
+        let content = self.content();
+        let made = content.run(run).into_iter().flat_map(|run| &run.checkpoints);
+        let earlier = made.filter(|at| at.kept && at.step < step);
+        let newest = earlier.max_by_key(|at| (at.step, at.attempt));
+        Ok(newest.map(|at| CheckpointRecord { step: at.step, hash: at.hash.clone(), kept: true }))
+    }
+
     pub(crate) async fn sweeps(&self) -> Result<Vec<SweepRecord>, StoreError> {
         let content = self.content();
         let latest_first = content.sweeps.iter().rev();

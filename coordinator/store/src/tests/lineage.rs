@@ -166,6 +166,11 @@ pub(super) async fn a_kept_checkpoint_is_offered_to_any_worker(place: Place) {
     let first = |event: &Event| matches!(event.what, Happened::Granted { .. });
     assert!(first(&history[0]) && history[0].attempt == 1, "{history:?}");
     relay.lose(5).await;
+    // Whoever finds the newest damaged falls back by one; the one before that is dropped.
+    let before = |step| relay.store.kept_before(&relay.run, step);
+    let earlier = before(8).await.unwrap().map(|at| (at.step, at.kept));
+    assert_eq!(earlier, Some((6, true)));
+    assert_eq!(before(6).await.unwrap(), None);
     assert_eq!(relay.begin(6, "w").await, Some(8));
     assert_eq!(relay.store.kept_hashes(&relay.run).await.unwrap(), ["h"]);
     let (count, bytes) = relay.store.kept_totals().await.unwrap();
