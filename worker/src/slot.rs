@@ -1,6 +1,6 @@
 //! A slot: a place on a device where one run at a time is trained. It owns one trainer, keeps it
-//! warm between runs, watches its steps and replaces it after a failure, a hang, 200 runs or grown
-//! memory.
+//! warm between runs, watches its steps and replaces it after a failure, a hang, a loss that is not
+//! finite, 200 runs or grown memory.
 //!
 //! A slot knows its trainer and whoever gives it orders; it knows no attempt, no spool and no
 //! coordinator. What happens to its trainer ends one run and never the daemon.
@@ -296,7 +296,10 @@ impl Slot {
                 tracing::warn!(slot = self.index, "no checkpoint at step {step}: {reason}");
             }
             FromTrainer::Ended { ending, memory } => {
-                return Some(RunEnd { ending, memory, keep: true, closed: false });
+                // A loss that is not finite may be the device's: the next run begins in a trainer
+                // that has passed its canary.
+                let keep = !matches!(ending, Ending::Diverged { .. });
+                return Some(RunEnd { ending, memory, keep, closed: false });
             }
             FromTrainer::Failed { cause, message } => return Some(RunEnd::failed(cause, message)),
             FromTrainer::Ready { .. } | FromTrainer::Refused { .. } => {

@@ -142,6 +142,17 @@ async fn a_diverged_run_is_no_failure_of_the_trainer() {
     bench.ready().await;
 }
 
+/// A refusal waits for the next trainer: it comes right after the loss that was not finite.
+#[tokio::test(start_paused = true)]
+async fn after_a_diverged_run_the_canary_comes_first() {
+    let mut bench = Bench::new(&[FakeRun::Diverge(2)]);
+    bench.ready().await;
+    bench.script.refusals.lock().unwrap().push_back("the loss is flat".to_owned());
+    assert_eq!(bench.run(5).await.1, Ending::Diverged { step: 3 });
+    let SlotNews::Unusable { reason } = bench.news().await else { panic!("no canary") };
+    assert_eq!(reason, "the loss is flat");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stopped_run_goes_on_from_its_checkpoint() {
     let mut bench = Bench::new(&[]);
