@@ -30,6 +30,29 @@ pub(crate) fn keep_committed(folder: &Path, committed: Option<u64>) -> io::Resul
     remove_unfinished(folder)
 }
 
+/// Removes what an earlier daemon left unfinished, of every run: what its trainers were writing and
+/// what came in. What cannot be removed is told; it only takes space.
+pub(crate) fn remove_leftovers(checkpoints: &Path) {
+    let of_run = |folder: &Path| -> io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    };
+    // Without a folder nothing was ever written.
+    for run in fs::read_dir(checkpoints).into_iter().flatten().flatten() {
+        let path = run.path();
+        if path.is_dir()
+            && let Err(error) = of_run(&path)
+        {
+            tracing::warn!("cannot tidy {}: {error}", path.display());
+        }
+    }
+}
+
 /// Removes what a trainer was writing when it was killed. What comes in from elsewhere may still be
 /// under way.
 fn remove_unfinished(folder: &Path) -> io::Result<()> {
@@ -284,6 +307,22 @@ mod tests {
         fs::write(&in_the_way, b"").unwrap();
         let refused = landed(&in_the_way, 7, Vec::new());
         assert!(matches!(refused, Err(NotLanded::Disk(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn a_start_removes_what_was_left_unfinished() {
+        let home = tempfile::tempdir().unwrap();
+        remove_leftovers(&home.path().join("none"));
+        let run = home.path().join("r");
+        let whole = folder_name(3);
+        for name in [".scratch-7", ".arriving-9-0", &whole] {
+            fs::create_dir_all(run.join(name)).unwrap();
+        }
+        fs::write(run.join(".arriving-9-0").join(MANIFEST_FILE), "{}").unwrap();
+        fs::write(run.join(".run.json-7"), "{}").unwrap();
+        fs::write(run.join(FORKS), "[]").unwrap();
+        remove_leftovers(home.path());
+        assert_eq!(names(&run), [FORKS, &whole]);
     }
 
     #[test]

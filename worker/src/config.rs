@@ -23,7 +23,8 @@ pub struct Config {
     pub offer_software_gpus: bool,
     /// Give up when no coordinator answers for so long after the start; never by default.
     pub connect_max: Option<Duration>,
-    /// Time until this machine is taken away, where that is known: the worker leaves a little before.
+    /// Time from the start until this machine is taken away, where that is known: the worker leaves a
+    /// little before.
     pub lifetime: Option<Duration>,
     /// Trainers that play a script instead of training; for tests.
     pub fake: Option<FakeScript>,

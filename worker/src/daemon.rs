@@ -1,6 +1,10 @@
 //! The daemon: puts devices, slots, spool and link together and waits for its end.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sweep_spec::attempt::Device;
 use tokio::{
@@ -10,6 +14,7 @@ use tokio::{
 };
 
 use crate::{
+    checkpoints::remove_leftovers,
     clock,
     config::{Config, ConfigError},
     cores,
@@ -114,8 +119,11 @@ pub async fn run(
     config: Config,
     mut shutdown: watch::Receiver<Shutdown>,
 ) -> Result<Ended, WorkerError> {
+    // Devices may take minutes to be listed, and the machine is taken away all the same.
+    let started = clock::now();
     config.check()?;
     let state = State::open(&config.state)?;
+    remove_leftovers(&state.checkpoints());
     let spool = Spool::open(&state.spool(), SPOOL_BYTES_MAX)?;
     let launch = launch(&config.cache)?;
     let inventory = tokio::select! {
@@ -134,9 +142,9 @@ pub async fn run(
     let identity = state.identity.clone();
     let mut supervisor =
         Supervisor::new(identity, spool, state.checkpoints(), known, seats, cores::available());
-    supervisor.set_end(config.lifetime.map(|lifetime| clock::now() + lifetime));
+    supervisor.set_end(config.lifetime.map(|lifetime| started + lifetime));
     let shared = Shared::new(supervisor);
-    let ended = supervise(&config, &shared, events, &mut shutdown).await;
+    let ended = supervise(&config, started, &shared, events, &mut shutdown).await;
     shared.lock().close();
     let closed = timeout(CLOSE_MAX, async { while slots.join_next().await.is_some() {} }).await;
     if closed.is_err() {
@@ -260,6 +268,7 @@ fn start(
 /// Carries news from the slots to the supervisor until the worker ends.
 async fn supervise(
     config: &Config,
+    started: Instant,
     shared: &Arc<Shared>,
     mut events: mpsc::Receiver<SlotEvent>,
     shutdown: &mut watch::Receiver<Shutdown>,
@@ -270,10 +279,10 @@ async fn supervise(
     let mut asked = *shutdown.borrow_and_update();
     heed(shared, asked);
     let mut caller_gone = false;
-    let life = config.lifetime.map(leaves_after);
+    let leaves = config.lifetime.map(|lifetime| started + leaves_after(lifetime));
     let mut leaving = std::pin::pin!(async {
-        match life {
-            Some(life) => sleep(life).await,
+        match leaves {
+            Some(at) => sleep(at.saturating_duration_since(clock::now())).await,
             None => std::future::pending().await,
         }
     });

@@ -54,6 +54,9 @@ const ACKED_BYTES_MAX: u64 = 8 << 20;
 /// Entries that wait in memory while the disk refuses them; then training points are thinned.
 const UNSAVED_MAX: usize = 256;
 
+/// Ending of a journal that is being rewritten.
+const SCRATCH: &str = "new";
+
 /// Version of the journal's records.
 const JOURNAL_VERSION: u32 = 1;
 
@@ -141,6 +144,11 @@ impl Spool {
         let files = fs::read_dir(folder).map_err(failed("list"))?;
         for file in files {
             let path = file.map_err(failed("list"))?.path();
+            if path.extension().is_some_and(|extension| extension == SCRATCH) {
+                // A daemon died while it shortened a journal, which is still there.
+                fs::remove_file(&path).map_err(failed("tidy"))?;
+                continue;
+            }
             if path.extension().is_none_or(|extension| extension != "journal") {
                 continue;
             }
@@ -556,7 +564,7 @@ impl Journal {
         if start < ACKED_BYTES_MAX {
             return Ok(());
         }
-        let path = self.path.with_extension("new");
+        let path = self.path.with_extension(SCRATCH);
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
         let mut fresh = Self::new(self.key.clone(), self.path.clone(), file, self.acked_seq);

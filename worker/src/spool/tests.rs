@@ -176,6 +176,18 @@ fn a_long_journal_drops_its_acknowledged_part() {
 }
 
 #[test]
+fn a_journal_that_was_being_shortened_is_the_old_one() {
+    let home = tempfile::tempdir().unwrap();
+    let (spool, key) = one_attempt(home.path());
+    let (before, path) = (all(&spool, &key), spool.journals[&key].path.clone());
+    drop(spool);
+    fs::write(path.with_extension(SCRATCH), b"half of it").unwrap();
+    let spool = Spool::open(home.path(), SPOOL_BYTES_MAX).unwrap();
+    assert_eq!(all(&spool, &key), before);
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn a_file_that_is_no_journal_is_set_aside() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("x.journal"), b"garbage that is long enough").unwrap();
