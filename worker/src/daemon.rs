@@ -24,9 +24,10 @@ use crate::{
     launch::{self, Launch, Listed, Purpose},
     lifetime::leaves_after,
     link::{self, LinkEnd, Shared},
+    outbox::Outbox,
     slot::{Slot, SlotEvent, SlotLimits},
     spool::{SPOOL_BYTES_MAX, Spool, SpoolError},
-    state::{State, StateError},
+    state::{State, StateError, io_error},
     supervisor::{Seat, SeatState, Supervisor},
     tether::{MESSAGES_MAX, TrainerSource},
 };
@@ -39,8 +40,8 @@ const TICK: Duration = Duration::from_millis(60);
 const LAST_WORDS_MAX: Duration = Duration::from_secs(10);
 
 /// And so long for its last checkpoints to be handed in, without which nobody else can go on from
-/// them.
-const LAST_CHECKPOINTS_MAX: Duration = Duration::from_mins(1);
+/// them. Whoever cannot wait kills it or asks again; the next start hands in the rest.
+const LAST_CHECKPOINTS_MAX: Duration = Duration::from_mins(5);
 
 /// Trainers end within this time after their orders are closed, or are killed.
 const CLOSE_MAX: Duration = Duration::from_secs(12);
@@ -123,7 +124,9 @@ pub async fn run(
     let started = clock::now();
     config.check()?;
     let state = State::open(&config.state)?;
-    remove_leftovers(&state.checkpoints());
+    let (checkpoints, outbox) = (state.checkpoints(), state.outbox());
+    remove_leftovers(&checkpoints);
+    let outbox = Outbox::open(&outbox, &checkpoints).map_err(io_error("use", &outbox))?;
     let spool = Spool::open(&state.spool(), SPOOL_BYTES_MAX)?;
     let launch = launch(&config.cache)?;
     let inventory = tokio::select! {
@@ -141,7 +144,7 @@ pub async fn run(
     let known = known_devices(&inventory);
     let identity = state.identity.clone();
     let mut supervisor =
-        Supervisor::new(identity, spool, state.checkpoints(), known, seats, cores::available());
+        Supervisor::new(identity, spool, checkpoints, outbox, known, seats, cores::available());
     supervisor.set_end(config.lifetime.map(|lifetime| started + lifetime));
     let shared = Shared::new(supervisor);
     let ended = supervise(&config, started, &shared, events, &mut shutdown).await;
@@ -279,6 +282,7 @@ async fn supervise(
     let mut asked = *shutdown.borrow_and_update();
     heed(shared, asked);
     let mut caller_gone = false;
+    let end = config.lifetime.map(|lifetime| started + lifetime);
     let leaves = config.lifetime.map(|lifetime| started + leaves_after(lifetime));
     let mut leaving = std::pin::pin!(async {
         match leaves {
@@ -321,7 +325,7 @@ async fn supervise(
             return Ok(ended(shared, asked));
         }
         if shared.lock().unusable().is_some() {
-            flush(shared, &mut link).await;
+            flush(shared, end, shutdown, &mut link).await;
             return Err(WorkerError::NoDevice(unusable(shared)));
         }
         let leave = {
@@ -329,7 +333,7 @@ async fn supervise(
             supervisor.is_draining() && supervisor.is_idle()
         };
         if leave {
-            flush(shared, &mut link).await;
+            flush(shared, end, shutdown, &mut link).await;
             return Ok(ended(shared, asked));
         }
     }
@@ -362,7 +366,8 @@ fn unusable(shared: &Shared) -> String {
 
 fn ended(shared: &Shared, asked: Shutdown) -> Ended {
     let supervisor = shared.lock();
-    let left = supervisor.has_work_left() || !supervisor.is_idle() || !supervisor.spool.is_empty();
+    let to_send = !supervisor.spool.is_empty() || !supervisor.outbox.is_empty();
+    let left = supervisor.has_work_left() || !supervisor.is_idle() || to_send;
     match asked {
         Shutdown::Interrupt => Ended::Interrupted,
         _ if left => Ended::Drained,
@@ -370,8 +375,13 @@ fn ended(shared: &Shared, asked: Shutdown) -> Ended {
     }
 }
 
-/// Lets the link send what is left, for a while.
-async fn flush(shared: &Shared, link: &mut (impl Future<Output = LinkEnd> + Unpin)) {
+/// Lets the link send what is left, for a while; checkpoints about as long as this machine stays.
+async fn flush(
+    shared: &Shared,
+    end: Option<Instant>,
+    shutdown: &mut watch::Receiver<Shutdown>,
+    link: &mut (impl Future<Output = LinkEnd> + Unpin),
+) {
     let empty = async {
         while !shared.lock().spool.is_empty() {
             shared.lock().spool.tick(clock::now());
@@ -382,30 +392,46 @@ async fn flush(shared: &Shared, link: &mut (impl Future<Output = LinkEnd> + Unpi
         shared.beat.notify_one();
         sleep(TICK).await;
     };
-    if !within(LAST_WORDS_MAX, empty, link).await {
+    if !within(LAST_WORDS_MAX, empty, shutdown, link).await {
         tracing::warn!("the coordinator has not acknowledged everything; the rest is kept");
         return;
     }
+    let waiting = shared.lock().outbox.len();
+    if waiting == 0 {
+        return;
+    }
+    tracing::info!("{waiting} checkpoint(s) are handed in first; a second signal leaves at once");
     let handed_in = async {
-        while shared.lock().outgoing().is_some() {
+        while !shared.lock().outbox.is_empty() {
             sleep(TICK).await;
         }
     };
-    if !within(LAST_CHECKPOINTS_MAX, handed_in, link).await {
-        tracing::warn!("not every checkpoint is handed in; those lie on this worker alone");
+    let stays = end.map_or(LAST_CHECKPOINTS_MAX, |end| end.saturating_duration_since(clock::now()));
+    let limit = stays.clamp(LAST_WORDS_MAX, LAST_CHECKPOINTS_MAX);
+    if !within(limit, handed_in, shutdown, link).await {
+        let left = shared.lock().outbox.len();
+        tracing::warn!("{left} checkpoint(s) are not handed in; the next start does that");
     }
 }
 
-/// Whether the work is done in time, while the link goes on.
+/// Whether the work is done in time, while the link goes on and nobody asks to leave at once.
 async fn within(
     limit: Duration,
     work: impl Future<Output = ()>,
+    shutdown: &mut watch::Receiver<Shutdown>,
     link: &mut (impl Future<Output = LinkEnd> + Unpin),
 ) -> bool {
+    let at_once = async {
+        if shutdown.wait_for(|asked| *asked == Shutdown::Now).await.is_err() {
+            // The caller has let go of it, so nobody can ask.
+            std::future::pending::<()>().await;
+        }
+    };
     let done = async {
         tokio::select! {
             biased;
             () = work => true,
+            () = at_once => false,
             _ = link => false,
         }
     };

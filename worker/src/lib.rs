@@ -39,6 +39,7 @@ mod inventory;
 mod launch;
 mod lifetime;
 mod link;
+mod outbox;
 mod pauses;
 mod pipe;
 #[cfg(feature = "train")]

@@ -1,4 +1,5 @@
-//! The worker's state folder: its identity, its lock, and the places of spool and checkpoints.
+//! The worker's state folder: its identity, its lock, and the places of spool, checkpoints and
+//! what is to be handed in.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -89,12 +90,17 @@ impl State {
         self.folder.join("spool")
     }
 
+    /// Notes of checkpoints that are to be handed in.
+    pub(crate) fn outbox(&self) -> PathBuf {
+        self.folder.join("outbox")
+    }
+
     pub(crate) fn checkpoints(&self) -> PathBuf {
         self.folder.join("checkpoints")
     }
 }
 
-fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+pub(crate) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
     let path = path.to_owned();
     move |source| StateError::Io { doing, path, source }
 }

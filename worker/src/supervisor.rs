@@ -8,7 +8,6 @@ mod news;
 mod wire;
 
 use std::{
-    collections::VecDeque,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -24,11 +23,12 @@ use tokio::sync::mpsc;
 use crate::{
     checkpoints::{has, keep_committed, keep_newest, note_forks},
     cores::{self, Use},
+    outbox::Outbox,
     pipe::{CheckpointNote, TrainOrder},
     slot::SlotOrder,
     spool::{End, Spool},
     state::Identity,
-    transfer::{Kept, Outgoing, Wanted},
+    transfer::{Kept, Wanted},
 };
 
 /// A run is saved so often that a kill costs at most this share of it, ...
@@ -67,8 +67,8 @@ pub(crate) struct Supervisor {
     end: Option<Instant>,
     /// Whether the coordinator keeps checkpoints.
     keeps_checkpoints: bool,
-    /// Committed checkpoints that are to be handed in, oldest first.
-    outgoing: VecDeque<Outgoing>,
+    /// Committed checkpoints that are to be handed in.
+    pub(crate) outbox: Outbox,
 }
 
 /// A slot as the supervisor sees it.
@@ -125,6 +125,7 @@ impl Supervisor {
         identity: Identity,
         mut spool: Spool,
         checkpoints: PathBuf,
+        outbox: Outbox,
         devices: Vec<Device>,
         seats: Vec<Seat>,
         cores: usize,
@@ -147,7 +148,7 @@ impl Supervisor {
             paused_until: None,
             end: None,
             keeps_checkpoints: false,
-            outgoing: VecDeque::new(),
+            outbox,
         }
     }
 
@@ -242,27 +243,17 @@ impl Supervisor {
     pub(crate) fn set_keeps_checkpoints(&mut self, keeps: bool) {
         self.keeps_checkpoints = keeps;
         if !keeps {
-            self.outgoing.clear();
+            self.outbox.clear();
         }
     }
 
     /// A checkpoint is committed: it is handed in where the coordinator keeps them.
     pub(crate) fn committed(&mut self, key: &AttemptKey, note: &CheckpointNote) {
-        self.spool.acked_checkpoint(key);
+        // Noted first: a daemon that dies in between commits it once more.
         if self.keeps_checkpoints {
-            let CheckpointNote { step, path, hash } = note.clone();
-            self.outgoing.push_back(Outgoing { key: key.clone(), step, hash, path });
+            self.outbox.add(key, note.clone());
         }
-    }
-
-    /// The next checkpoint to hand in.
-    pub(crate) fn outgoing(&self) -> Option<&Outgoing> {
-        self.outgoing.front()
-    }
-
-    /// The next checkpoint is handed in, or is not wanted any more.
-    pub(crate) fn handed_in(&mut self) {
-        self.outgoing.pop_front();
+        self.spool.acked_checkpoint(key);
     }
 
     /// Tells every slot of the CPU how many threads it has now, where that changed.

@@ -41,10 +41,7 @@ use crate::{
     supervisor::Supervisor,
 };
 
-/// Wait after a transfer that may succeed later.
-const RETRY: Duration = Duration::from_secs(5);
-
-/// Between two tries to fetch what cannot be had for now.
+/// Between two tries at a transfer that may succeed later.
 const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), max: Duration::from_secs(60) };
 
 /// Tries for somebody who waits.
@@ -69,6 +66,13 @@ pub(crate) struct Outgoing {
     /// Hash of its manifest.
     pub(crate) hash: String,
     pub(crate) path: PathBuf,
+}
+
+impl Outgoing {
+    /// Tells it from every other one.
+    fn name(&self) -> String {
+        format!("{}-{}-{}", self.key.run, self.key.number, self.step)
+    }
 }
 
 /// Kept checkpoints of a run that are not on this disk; one of them is enough.
@@ -132,32 +136,37 @@ impl From<io::Error> for Failed {
     }
 }
 
-/// Hands in one checkpoint after another.
+/// Hands in one checkpoint after another; one that fails for now holds up no other.
 pub(crate) async fn hand_in(shared: &Shared, mut work: Work) -> Infallible {
+    let whose = shared.lock().identity.worker_id.clone();
+    let mut retries = Retries::new(PAUSES, whose);
     loop {
-        let next = shared.lock().outgoing().cloned();
-        let Some(next) = next else {
-            shared.outgoing.notified().await;
+        let waiting: Vec<Outgoing> = shared.lock().outbox.iter().cloned().collect();
+        retries.keep(|name| waiting.iter().any(|at| at.name() == *name));
+        let now = clock::now();
+        let due = waiting.into_iter().find(|at| retries.is_due(&at.name(), now));
+        let Some(next) = due else {
+            rung(&shared.outgoing, retries.wait(now)).await;
             continue;
         };
+        let Outgoing { key, step, .. } = &next;
         match put(&mut work, &next).await {
-            Ok(()) => tracing::debug!("the checkpoint of {} at {} is kept", next.key, next.step),
+            Ok(()) => tracing::debug!("{key}: the checkpoint at {step} is kept"),
             // Pruned by its trainer meanwhile: a newer one follows.
             Err(_) if is_gone(&next).await => {}
             Err(Failed::ForGood(reason)) => {
-                tracing::warn!(
-                    "{}: the checkpoint at {} is not kept: {reason}",
-                    next.key,
-                    next.step
-                );
+                tracing::warn!("{key}: the checkpoint at {step} is not kept: {reason}");
             }
             Err(failed) => {
-                tracing::warn!("{}: no checkpoint is kept for now: {failed}", next.key);
-                sleep(RETRY).await;
+                let pause = retries.failed(&next.name(), clock::now()).pause;
+                tracing::warn!(
+                    "{key}: the checkpoint at {step} is not kept for now: {failed}; trying again \
+                     in {pause:.1?}"
+                );
                 continue;
             }
         }
-        shared.lock().handed_in();
+        shared.lock().outbox.remove(&next);
     }
 }
 

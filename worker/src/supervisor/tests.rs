@@ -50,7 +50,9 @@ impl Bench {
         };
         let spool = Spool::open(&home.path().join("spool"), SPOOL_BYTES_MAX).unwrap();
         let checkpoints = home.path().join("checkpoints");
-        let supervisor = Supervisor::new(identity, spool, checkpoints, vec![device], seats, 2);
+        let outbox = Outbox::open(&home.path().join("outbox"), &checkpoints).unwrap();
+        let supervisor =
+            Supervisor::new(identity, spool, checkpoints, outbox, vec![device], seats, 2);
         Self { supervisor, orders, now: Instant::now(), home }
     }
 
@@ -459,15 +461,17 @@ fn committed_checkpoints_are_handed_in_where_they_are_kept() {
     let mut bench = Bench::new();
     bench.ready(0);
     let key = bench.grant(0, 0);
-    let note = |step| CheckpointNote { step, path: "/c".into(), hash: "h".into() };
+    // Folders that are there: what a trainer has removed is not handed in.
+    let path = bench.home.path().to_owned();
+    let note = |step| CheckpointNote { step, path: path.clone(), hash: "h".into() };
+    let steps =
+        |bench: &Bench| -> Vec<u64> { bench.supervisor.outbox.iter().map(|at| at.step).collect() };
     bench.supervisor.committed(&key, &note(5));
-    assert_eq!(bench.supervisor.outgoing(), None);
+    assert!(steps(&bench).is_empty());
     bench.supervisor.set_keeps_checkpoints(true);
     bench.supervisor.committed(&key, &note(6));
     bench.supervisor.committed(&key, &note(7));
-    assert_eq!(bench.supervisor.outgoing().map(|at| at.step), Some(6));
-    bench.supervisor.handed_in();
-    assert_eq!(bench.supervisor.outgoing().map(|at| at.step), Some(7));
+    assert_eq!(steps(&bench), [6, 7]);
     bench.supervisor.set_keeps_checkpoints(false);
-    assert_eq!(bench.supervisor.outgoing(), None);
+    assert!(steps(&bench).is_empty());
 }
