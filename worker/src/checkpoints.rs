@@ -11,6 +11,8 @@ use std::{
 use sweep_spec::checkpoint::{MANIFEST_FILE, Manifest, folder_name, step_of};
 use tokio::sync::mpsc;
 
+use crate::disk;
+
 /// How the folder of a checkpoint is called that comes in from elsewhere.
 const ARRIVING: &str = ".arriving-";
 
@@ -164,13 +166,15 @@ pub(crate) fn land(
 ) -> Result<(), NotLanded> {
     let arriving = Arriving::begin(folder, manifest.step, text)?;
     for (name, hash) in &manifest.files {
-        let mut file = fs::File::create(arriving.scratch.join(name))?;
+        let file = fs::File::create(arriving.scratch.join(name))?;
         let mut hasher = blake3::Hasher::new();
+        let mut length = 0;
         loop {
             match parts.blocking_recv() {
                 Some(Part::Bytes(bytes)) => {
                     hasher.update(&bytes);
-                    io::Write::write_all(&mut file, &bytes)?;
+                    disk::write_at(&file, &bytes, length)?;
+                    length += bytes.len() as u64;
                 }
                 Some(Part::EndOfFile) => break,
                 None => return Err(NotLanded::BrokenOff),
@@ -179,7 +183,7 @@ pub(crate) fn land(
         if hasher.finalize().to_hex().as_str() != hash {
             return Err(NotLanded::Content(hash.clone()));
         }
-        file.sync_all()?;
+        disk::sync(&file)?;
     }
     Ok(arriving.finish()?)
 }
@@ -205,9 +209,9 @@ impl<'a> Arriving<'a> {
         }
         fs::create_dir_all(&scratch)?;
         let arriving = Self { folder, scratch, step };
-        let mut file = fs::File::create(arriving.scratch.join(MANIFEST_FILE))?;
-        io::Write::write_all(&mut file, manifest)?;
-        file.sync_all()?;
+        let file = fs::File::create(arriving.scratch.join(MANIFEST_FILE))?;
+        disk::write_at(&file, manifest, 0)?;
+        disk::sync(&file)?;
         Ok(arriving)
     }
 
@@ -237,6 +241,7 @@ impl Drop for Arriving<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::faults::{self, Disk};
 
     const WEIGHTS: &[u8] = b"weights";
 
@@ -307,6 +312,17 @@ mod tests {
         fs::write(&in_the_way, b"").unwrap();
         let refused = landed(&in_the_way, 7, Vec::new());
         assert!(matches!(refused, Err(NotLanded::Disk(_))), "{refused:?}");
+        // One that is full, and one that fails when it is to hold what it took; then it recovers.
+        let folder = home.path().join("r");
+        let parts = || [file(WEIGHTS), file(WEIGHTS)].into_iter().flatten().collect();
+        for disk in [Disk::Full, Disk::Unsyncable] {
+            faults::set(disk);
+            let refused = landed(&folder, 7, parts());
+            assert!(matches!(refused, Err(NotLanded::Disk(_))), "{disk:?}: {refused:?}");
+            assert!(names(&folder).is_empty(), "{disk:?}");
+        }
+        faults::set(Disk::Sound);
+        landed(&folder, 7, parts()).unwrap();
     }
 
     #[test]

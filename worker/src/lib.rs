@@ -30,6 +30,7 @@ mod cores;
 mod daemon;
 #[cfg(feature = "train")]
 mod devices;
+mod disk;
 pub mod drain;
 mod fake;
 #[cfg(any(test, feature = "simulation"))]

@@ -20,7 +20,6 @@ use std::{
     fmt,
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -31,8 +30,9 @@ use sweep_spec::{
     metric::Origin,
 };
 
-use self::places::{Counted, ReadAt, WriteAt};
+use self::places::{Counted, ReadAt, Synced, WriteAt};
 use crate::{
+    disk,
     frame::{self, FrameError},
     pipe::{CheckpointNote, PackedPoint},
 };
@@ -341,6 +341,7 @@ struct Journal {
     file: File,
     /// End of the last whole record.
     length: u64,
+    synced: Synced,
     /// Entries on disk that are not acknowledged.
     saved: VecDeque<Place>,
     /// Entries that the disk has not taken yet.
@@ -367,6 +368,7 @@ impl Journal {
             path,
             file,
             length: 0,
+            synced: Synced::default(),
             saved: VecDeque::new(),
             unsaved: VecDeque::new(),
             refused: false,
@@ -392,7 +394,7 @@ impl Journal {
     fn write_head(&mut self, acked_seq: u64) -> io::Result<()> {
         let head = Head { version: JOURNAL_VERSION, key: self.key.clone(), acked_seq };
         let record = record(&head)?;
-        self.file.write_all_at(&record, 0)?;
+        disk::write_at(&self.file, &record, 0)?;
         self.length = record.len() as u64;
         Ok(())
     }
@@ -496,18 +498,18 @@ impl Journal {
     /// Writes what waits. A disk that refuses is told once and tried again at the next tick: the
     /// run goes on, and only what is on disk is sent.
     fn save(&mut self) {
-        while let Some(entry) = self.unsaved.front() {
-            match self.append(entry) {
+        while let Some(entry) = self.unsaved.pop_front() {
+            match self.append(&entry) {
                 Ok(length) => {
                     if self.refused {
                         self.refused = false;
                         tracing::info!("spool file {} can be written again", self.path.display());
                     }
-                    let entry = self.unsaved.pop_front().expect("the front was just written");
                     self.note(&entry);
                     self.length = length;
                 }
                 Err(error) => {
+                    self.unsaved.push_front(entry);
                     if !self.refused {
                         self.refused = true;
                         tracing::error!(
@@ -523,13 +525,14 @@ impl Journal {
     }
 
     /// Writes one record behind the last good one, over what a failed write may have left there.
-    fn append(&self, entry: &Entry) -> io::Result<u64> {
+    fn append(&mut self, entry: &Entry) -> io::Result<u64> {
         let record = record(entry)?;
-        self.file.write_all_at(&record, self.length)?;
+        disk::write_at(&self.file, &record, self.length)?;
+        let end = self.length + record.len() as u64;
         if !matches!(entry, Entry::Points { .. }) {
-            self.file.sync_data()?;
+            self.synced.reach(&self.file, end)?;
         }
-        Ok(self.length + record.len() as u64)
+        Ok(end)
     }
 
     fn read(&self, place: &Place) -> Result<Entry, FrameError> {
@@ -578,6 +581,7 @@ impl Journal {
         fs::rename(&path, &self.path)?;
         self.file = fresh.file;
         self.length = self.length - start + head;
+        self.synced = Synced::all(self.length);
         for place in &mut self.saved {
             place.offset = place.offset - start + head;
         }

@@ -1,6 +1,47 @@
-//! Files read and written from a place, and read with a count.
+//! Files read and written from a place, read with a count, and synced so that a failed sync loses
+//! nothing.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
+
+use crate::disk;
+
+/// Bytes that are written again at a time.
+const AGAIN_BYTES: u64 = 1 << 20;
+
+/// How much of a file is known to be on the disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Synced {
+    /// End of that part.
+    upto: u64,
+    /// A sync failed since: the system may have dropped what was written and call it clean.
+    doubted: bool,
+}
+
+impl Synced {
+    /// All of a file.
+    pub(super) fn all(length: u64) -> Self {
+        Self { upto: length, doubted: false }
+    }
+
+    /// Brings a file to the disk up to `end`. After a failed sync the next one answers for nothing
+    /// that was written before it, so all of that is written again.
+    pub(super) fn reach(&mut self, file: &File, end: u64) -> io::Result<()> {
+        if self.doubted {
+            let mut offset = self.upto;
+            while offset < end {
+                let length = AGAIN_BYTES.min(end - offset);
+                let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+                file.read_exact_at(&mut bytes, offset)?;
+                disk::write_at(file, &bytes, offset)?;
+                offset += length;
+            }
+        }
+        self.doubted = true;
+        disk::sync(file)?;
+        *self = Self::all(end);
+        Ok(())
+    }
+}
 
 /// A reader that counts, so that a loaded journal knows where its records start.
 pub(super) struct Counted {

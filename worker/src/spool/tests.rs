@@ -5,6 +5,7 @@ use super::{
     fenced::{FENCED, FENCED_MAX},
     *,
 };
+use crate::disk::faults::{self, Disk};
 
 fn key(name: &str, number: u32) -> AttemptKey {
     AttemptKey { run: RunId::from_hash(&blake3::hash(name.as_bytes())), number }
@@ -185,6 +186,60 @@ fn a_journal_that_was_being_shortened_is_the_old_one() {
     let spool = Spool::open(home.path(), SPOOL_BYTES_MAX).unwrap();
     assert_eq!(all(&spool, &key), before);
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+}
+
+/// A disk that is full for a while: nothing is sent that is not on it, and nothing is lost.
+#[test]
+fn a_full_disk_delays_the_spool_and_loses_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut spool, key) = (Spool::open(home.path(), SPOOL_BYTES_MAX).unwrap(), key("a", 1));
+    let now = start();
+    faults::set(Disk::Full);
+    assert!(spool.begin(&key).is_err(), "a run that cannot be spooled is not taken");
+    faults::set(Disk::Sound);
+    spool.begin(&key).unwrap();
+    spool.started(&key, 0);
+    spool.points(&key, losses(0..3), now);
+    spool.checkpoint(&key, note(3));
+    faults::set(Disk::Full);
+    spool.points(&key, losses(3..5), now);
+    spool.checkpoint(&key, note(5));
+    spool.end(&key, end(Ending::Finished { step: 5 }));
+    spool.tick(now + BATCH_AGE_MAX);
+    assert_eq!(all(&spool, &key).len(), 2, "what was on the disk before");
+    faults::set(Disk::Sound);
+    spool.tick(now + BATCH_AGE_MAX);
+    let entries = all(&spool, &key);
+    assert_eq!(entries.len(), 5);
+    assert_eq!(entries[2], Entry::Points { seq: 2, resume_step: 0, points: losses(3..5) });
+    assert_eq!(entries[3], Entry::Checkpoint { note: note(5), requires_seq: 2 });
+    drop(spool);
+    assert_eq!(all(&Spool::open(home.path(), SPOOL_BYTES_MAX).unwrap(), &key), entries);
+}
+
+/// A sync that failed answers for nothing: what was written since the last good one is written
+/// again before the next.
+#[test]
+fn a_failed_sync_holds_a_checkpoint_back_and_is_made_good() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut spool, key) = (Spool::open(home.path(), SPOOL_BYTES_MAX).unwrap(), key("a", 1));
+    let now = start();
+    spool.begin(&key).unwrap();
+    spool.points(&key, losses(0..3), now);
+    spool.checkpoint(&key, note(3));
+    let good = spool.journals[&key].length;
+    spool.points(&key, losses(3..5), now);
+    faults::set(Disk::Unsyncable);
+    spool.checkpoint(&key, note(5));
+    assert_eq!(all(&spool, &key).len(), 3, "the points wait for their checkpoint");
+    faults::take_written();
+    faults::set(Disk::Sound);
+    spool.tick(now);
+    let entries = all(&spool, &key);
+    assert_eq!(entries[3], Entry::Checkpoint { note: note(5), requires_seq: 2 });
+    assert!(faults::take_written().contains(&good), "the points behind it are written again");
+    drop(spool);
+    assert_eq!(all(&Spool::open(home.path(), SPOOL_BYTES_MAX).unwrap(), &key), entries);
 }
 
 #[test]
