@@ -263,7 +263,8 @@ fn start(
         let (sender, orders) = mpsc::channel(ORDERS_MAX);
         let limits = SlotLimits::default();
         slots.spawn(Slot { index, source, limits, orders, events: events.clone() }.run());
-        seats.push(Seat { device_id, orders: sender, state: SeatState::Starting });
+        let state = SeatState::Starting;
+        seats.push(Seat { device_id, orders: sender, state, canary_passed: None });
     }
     seats
 }
@@ -301,7 +302,7 @@ async fn supervise(
                 LinkEnd::Unreachable(reason) => WorkerError::Unreachable(reason),
             }),
             _ = tick.tick() => {
-                shared.lock().spool.tick(clock::now());
+                shared.lock().tick(clock::now());
                 shared.spooled.notify_one();
             }
             changed = shutdown.changed(), if !caller_gone => {

@@ -81,6 +81,8 @@ pub(crate) enum SlotOrder {
     Threads(usize),
     /// End the run now; nothing of it is wanted.
     Kill,
+    /// Replace the trainer, so that a new one passes its canary; only for a slot that is ready.
+    Renew,
 }
 
 /// From a slot, with its place in the worker's list.
@@ -96,6 +98,8 @@ pub(crate) enum SlotNews {
     /// The slot takes an order.
     Ready {
         canary: String,
+        /// When its trainer passed it.
+        passed: Instant,
     },
     /// Training begins after this many steps.
     Started {
@@ -194,18 +198,23 @@ impl Slot {
         failures: &mut VecDeque<Instant>,
     ) -> Parting {
         let mut idle_mark = None;
+        let passed = clock::now();
         for _ in 0..RUNS_MAX {
-            self.tell(SlotNews::Ready { canary: canary.to_owned() }).await;
+            self.tell(SlotNews::Ready { canary: canary.to_owned(), passed }).await;
             let order = tokio::select! {
                 biased;
-                order = next_train(&mut self.orders) => order,
+                order = next(&mut self.orders) => order,
                 heard = trainer.next() => {
                     tracing::warn!(slot = self.index, "the idle trainer is lost: {heard:?}");
                     failures.push_back(clock::now());
                     return Parting::Replace;
                 }
             };
-            let Some(order) = order else { return Parting::Closed };
+            let order = match order {
+                Some(Next::Train(order)) => order,
+                Some(Next::Renew) => return Parting::Replace,
+                None => return Parting::Closed,
+            };
             let end = self.train(trainer, order).await;
             let keep = end.keep && !grown(&mut idle_mark, end.memory.resident_bytes);
             if end.closed {
@@ -254,7 +263,7 @@ impl Slot {
                         let reason = "killed by order of the coordinator".to_owned();
                         return RunEnd::failed(FailureCause::Infrastructure, reason);
                     }
-                    Some(SlotOrder::Train(_)) => {
+                    Some(SlotOrder::Train(_) | SlotOrder::Renew) => {
                         tracing::error!(slot = self.index, "an order for a busy slot is dropped");
                     }
                     None => {
@@ -452,11 +461,18 @@ fn too_many_failures(failures: &mut VecDeque<Instant>, now: Instant) -> bool {
     failures.len() >= DEVICE_FAILURES_MAX
 }
 
-/// The next order to train; what else was ordered for a run that has just ended means nothing.
-async fn next_train(orders: &mut mpsc::Receiver<SlotOrder>) -> Option<Box<TrainOrder>> {
+/// What a slot that is ready is to do.
+enum Next {
+    Train(Box<TrainOrder>),
+    Renew,
+}
+
+/// The next order; what else was ordered for a run that has just ended means nothing.
+async fn next(orders: &mut mpsc::Receiver<SlotOrder>) -> Option<Next> {
     loop {
         match orders.recv().await? {
-            SlotOrder::Train(order) => return Some(order),
+            SlotOrder::Train(order) => return Some(Next::Train(order)),
+            SlotOrder::Renew => return Some(Next::Renew),
             SlotOrder::Stop | SlotOrder::Kill | SlotOrder::Threads(_) => {}
         }
     }

@@ -41,6 +41,9 @@ const CHECKPOINT_SECONDS_MIN: f64 = 5.0;
 /// Ten times off still keeps a checkpoint between 0.2 % and 20 % of the run.
 const GUESSED_FLOPS_PER_SECOND: f64 = 2e10;
 
+/// A device may begin to compute wrongly at any time: a trainer passes its canary once a day.
+const CANARY_AGE_MAX: Duration = Duration::from_hours(24);
+
 /// After the spool refused a grant no slot is offered for so long; the disk must recover first.
 const GRANT_PAUSE: Duration = Duration::from_secs(10);
 
@@ -76,6 +79,8 @@ pub(crate) struct Seat {
     pub(crate) device_id: String,
     pub(crate) orders: mpsc::Sender<SlotOrder>,
     pub(crate) state: SeatState,
+    /// When its trainer passed its canary; absent before the first.
+    pub(crate) canary_passed: Option<Instant>,
 }
 
 /// What a slot is doing.
@@ -254,6 +259,26 @@ impl Supervisor {
             self.outbox.add(key, note.clone());
         }
         self.spool.acked_checkpoint(key);
+    }
+
+    /// Does what time alone brings about.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        self.spool.tick(now);
+        self.renew(now);
+    }
+
+    /// Renews the trainers of free slots whose canary is too old. Only here, where grants are taken:
+    /// no run is ordered from a slot that is being renewed.
+    fn renew(&mut self, now: Instant) {
+        for seat in &mut self.seats {
+            let is_old = |passed| now.saturating_duration_since(passed) >= CANARY_AGE_MAX;
+            if matches!(seat.state, SeatState::Free)
+                && seat.canary_passed.is_some_and(is_old)
+                && seat.orders.try_send(SlotOrder::Renew).is_ok()
+            {
+                seat.state = SeatState::Starting;
+            }
+        }
     }
 
     /// Tells every slot of the CPU how many threads it has now, where that changed.

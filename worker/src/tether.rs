@@ -20,6 +20,7 @@ use crate::{
     fake::{Fake, FakeScript},
     frame::{self, FrameError},
     launch::{self, Launch, Purpose},
+    oom,
     pipe::{FromTrainer, ToTrainer},
 };
 
@@ -33,6 +34,9 @@ const SEND_MAX: Duration = Duration::from_secs(10);
 
 /// A trainer whose stdin is closed exits at once; one that does not is killed.
 const EXIT_MAX: Duration = Duration::from_secs(5);
+
+/// What Rust says on stderr before it aborts for want of memory.
+const ALLOCATION_FAILED: &str = "memory allocation of";
 
 /// Longest line of a trainer's stderr that is passed on.
 const LINE_BYTES_MAX: u64 = 8 << 10;
@@ -124,10 +128,13 @@ pub(crate) struct ChildTrainer {
     /// The last line of stderr; written by its reader, read when the child ended.
     last_words: Arc<Mutex<Option<String>>>,
     gpu: bool,
+    /// Kills for lack of memory that were counted before it started.
+    oom_kills: Option<u64>,
 }
 
 impl ChildTrainer {
     fn start(mut command: Command, gpu: bool) -> io::Result<Self> {
+        let oom_kills = oom::kills();
         let mut child = command.spawn()?;
         let stdout = child.stdout.take().expect("the command pipes stdout");
         let stderr = child.stderr.take().expect("the command pipes stderr");
@@ -135,7 +142,7 @@ impl ChildTrainer {
         tokio::spawn(pass_on_lines(stderr, child.id(), Arc::clone(&last_words)));
         let (sender, messages) = mpsc::channel(MESSAGES_MAX);
         tokio::spawn(read_messages(BufReader::new(stdout), sender));
-        Ok(Self { stdin: child.stdin.take(), child, messages, last_words, gpu })
+        Ok(Self { stdin: child.stdin.take(), child, messages, last_words, gpu, oom_kills })
     }
 
     async fn send(&mut self, message: &ToTrainer) -> Result<(), FrameError> {
@@ -162,15 +169,29 @@ impl ChildTrainer {
             }
             None => {
                 let status = self.reap().await;
-                let fault = self.fault(status);
+                let words = self.last_words.lock().ok().and_then(|words| words.clone());
+                let starved = self.starved(status, words.as_deref());
+                let fault = if starved { FailureCause::Infrastructure } else { self.fault(status) };
                 let mut how =
                     status.map_or_else(|| "cannot be reaped".to_owned(), launch::describe);
-                if let Some(words) = self.last_words.lock().ok().and_then(|words| words.clone()) {
+                if starved {
+                    how = format!("ran out of memory and {how}");
+                }
+                if let Some(words) = words {
                     how = format!("{how}; its last words: {words}");
                 }
                 Heard::Gone { how, fault }
             }
         }
+    }
+
+    /// Whether it ended for lack of memory, as far as that can be told: the system counted a kill
+    /// since it started, or its own allocator gave up.
+    fn starved(&self, status: Option<ExitStatus>, words: Option<&str>) -> bool {
+        use std::os::unix::process::ExitStatusExt;
+        let killed = status.is_some_and(|status| status.signal() == Some(9));
+        let counted = oom::kills().zip(self.oom_kills).is_some_and(|(now, then)| now > then);
+        killed && counted || words.is_some_and(|words| words.contains(ALLOCATION_FAILED))
     }
 
     /// A GPU's driver may crash through no fault of the run, and the system kills for lack of
@@ -293,6 +314,14 @@ mod tests {
         let Heard::Gone { how, fault } = tether.next().await else { panic!("a message") };
         assert!(how.contains("SIGSEGV") && how.contains("the driver is broken"), "{how}");
         assert_eq!(fault, FailureCause::Program);
+    }
+
+    #[tokio::test]
+    async fn a_child_that_runs_out_of_memory_is_not_the_programs_fault() {
+        let mut tether = shell("echo memory allocation of 4096 bytes failed >&2; kill -ABRT $$");
+        let Heard::Gone { how, fault } = tether.next().await else { panic!("a message") };
+        assert!(how.starts_with("ran out of memory and crashed with signal SIGABRT"), "{how}");
+        assert_eq!(fault, FailureCause::Infrastructure);
     }
 
     #[tokio::test]

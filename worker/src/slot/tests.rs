@@ -222,6 +222,17 @@ async fn a_trainer_is_replaced_after_its_runs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_trainer_is_renewed_when_asked() {
+    let mut bench = Bench::new(&[]);
+    bench.ready().await;
+    bench.orders.send(SlotOrder::Renew).await.unwrap();
+    bench.ready().await;
+    bench.script.refusals.lock().unwrap().push_back("the loss is flat".to_owned());
+    bench.orders.send(SlotOrder::Renew).await.unwrap();
+    assert!(matches!(bench.news().await, SlotNews::Unusable { .. }));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_slot_ends_with_its_orders() {
     let mut bench = Bench::new(&[FakeRun::Hang(0)]);
     bench.ready().await;

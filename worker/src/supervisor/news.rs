@@ -14,9 +14,13 @@ use crate::{
 impl Supervisor {
     /// Takes in what a slot tells.
     pub(crate) fn slot_event(&mut self, event: SlotEvent, now: Instant) -> Changed {
+        if let SlotNews::Ready { passed, .. } = event.news {
+            self.seats[event.slot].canary_passed = Some(passed);
+        }
         let changed = self.take_news(event, now);
         if changed.beat {
-            // Slots begin and end with a heartbeat.
+            // Slots begin and end with a heartbeat: between two runs is the time for a canary.
+            self.renew(now);
             self.share_cores();
         }
         changed
@@ -37,7 +41,7 @@ impl Supervisor {
                 self.fail(&key, FailureCause::Infrastructure, reason);
                 Changed { beat: true, spooled: true }
             }
-            (SlotNews::Ready { canary }, state) => {
+            (SlotNews::Ready { canary, .. }, state) => {
                 *state = SeatState::Free;
                 let device_id = seat.device_id.clone();
                 self.note_canary(&device_id, canary);

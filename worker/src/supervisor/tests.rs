@@ -30,7 +30,8 @@ impl Bench {
         for _ in 0..2 {
             let (sender, receiver) = mpsc::channel(8);
             let device_id = "cpu".to_owned();
-            seats.push(Seat { device_id, orders: sender, state: SeatState::Starting });
+            let state = SeatState::Starting;
+            seats.push(Seat { device_id, orders: sender, state, canary_passed: None });
             orders.push(receiver);
         }
         let device = Device {
@@ -61,7 +62,8 @@ impl Bench {
     }
 
     fn ready(&mut self, slot: usize) {
-        assert!(self.tell(slot, SlotNews::Ready { canary: String::new() }).beat);
+        let passed = self.now;
+        assert!(self.tell(slot, SlotNews::Ready { canary: String::new(), passed }).beat);
     }
 
     fn grant(&mut self, slot: u32, seed: u64) -> AttemptKey {
@@ -335,6 +337,32 @@ fn a_trunk_keeps_its_forks_and_a_branch_is_told_where_they_are() {
 }
 
 #[test]
+fn a_trainer_passes_its_canary_once_a_day() {
+    let mut bench = Bench::new();
+    bench.ready(0);
+    bench.ready(1);
+    bench.grant(1, 0);
+    while bench.orders[1].try_recv().is_ok() {}
+    let passed = bench.now;
+    bench.now += CANARY_AGE_MAX / 2;
+    bench.supervisor.renew(bench.now);
+    assert!(bench.orders[0].try_recv().is_err(), "not yet");
+    bench.now += CANARY_AGE_MAX / 2;
+    bench.supervisor.renew(bench.now);
+    assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Renew)));
+    assert!(bench.orders[1].try_recv().is_err(), "a run is not disturbed");
+    assert!(bench.supervisor.heartbeat(bench.now).free_slots.is_empty(), "it takes no run");
+    assert!(bench.supervisor.grant(&grant(0, 1).1, bench.now).is_err());
+    // The new trainer's counts; a busy slot comes to it between two runs.
+    bench.ready(0);
+    assert_eq!(bench.supervisor.heartbeat(bench.now).free_slots, [0]);
+    bench.tell(1, ended(Ending::Finished { step: 10 }));
+    bench.tell(1, SlotNews::Ready { canary: String::new(), passed });
+    assert!(matches!(bench.orders[1].try_recv(), Ok(SlotOrder::Renew)));
+    assert_eq!(bench.supervisor.heartbeat(bench.now).free_slots, [0]);
+}
+
+#[test]
 fn a_device_is_refused_with_its_last_slot() {
     let mut bench = Bench::new();
     bench.ready(0);
@@ -398,7 +426,8 @@ fn a_kept_checkpoint_comes_in_before_its_run_begins() {
     let beat = bench.supervisor.heartbeat(bench.now);
     assert_eq!((beat.running.len(), beat.free_slots.len()), (1, 0), "it holds its slot");
     // A trainer that is replaced meanwhile changes nothing.
-    bench.tell(0, SlotNews::Ready { canary: String::new() });
+    let passed = bench.now;
+    bench.tell(0, SlotNews::Ready { canary: String::new(), passed });
     bench.supervisor.arrived(&key);
     assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Train(_))));
     assert!(bench.supervisor.incoming().is_empty());
