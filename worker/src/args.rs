@@ -96,6 +96,9 @@ struct ServeArgs {
     /// worker leaves a little before [default: the end of the Slurm job, else never]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     lifetime: Option<Duration>,
+    /// Log lines as JSON, each with the attempt that it is about
+    #[arg(long)]
+    log_json: bool,
     #[command(flatten)]
     devices: DeviceArgs,
 }
@@ -139,12 +142,12 @@ impl WorkerArgs {
     pub fn run(self) -> ExitCode {
         match self.command {
             Some(Command::Bench(args)) => args.run(),
-            Some(Command::Devices(args)) => in_runtime(async move {
+            Some(Command::Devices(args)) => in_runtime(false, async move {
                 let launch = daemon::launch(&args.choice.cache()?)?;
                 devices::list(&args, &launch).await?;
                 Ok(0)
             }),
-            None => in_runtime(async move {
+            None => in_runtime(self.serve.log_json, async move {
                 let config = self.serve.config()?;
                 let shutdown = drain::signals().map_err(WorkerError::Signals)?;
                 Ok(daemon::run(config, shutdown).await?.exit_code())
@@ -154,8 +157,8 @@ impl WorkerArgs {
 }
 
 /// Runs a command of this process: logs to stderr, one error line at its end.
-fn in_runtime(command: impl Future<Output = Result<u8, WorkerError>>) -> ExitCode {
-    log_to_stderr();
+fn in_runtime(log_json: bool, command: impl Future<Output = Result<u8, WorkerError>>) -> ExitCode {
+    log_to_stderr(log_json);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         // The daemon only waits; its cores belong to the trainers.
         .worker_threads(2)
@@ -181,16 +184,13 @@ fn in_runtime(command: impl Future<Output = Result<u8, WorkerError>>) -> ExitCod
 }
 
 /// Logs go to stderr; `SWEEP_LOG` chooses, as `info` or `worker=debug`.
-fn log_to_stderr() {
+fn log_to_stderr(json: bool) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("SWEEP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     // A program that runs the worker as a library may have its own log.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .try_init();
+    let ansi = io::stderr().is_terminal();
+    let subscriber = crate::log::subscriber(json, filter, ansi, io::stderr);
+    let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 #[cfg(test)]
@@ -248,5 +248,7 @@ mod tests {
         assert!(Cli::try_parse_from(["worker", "--device", "gpu"]).is_err());
         assert!(Cli::try_parse_from(["worker", "--token", "x"]).is_err());
         assert!(Cli::try_parse_from(["worker", "--lifetime", "soon"]).is_err());
+        // What only lists or measures has no attempts to tell of.
+        assert!(Cli::try_parse_from(["worker", "--log-json", "devices"]).is_err());
     }
 }

@@ -40,6 +40,7 @@ mod inventory;
 mod launch;
 mod lifetime;
 mod link;
+mod log;
 mod oom;
 mod outbox;
 mod pauses;

@@ -15,6 +15,7 @@ use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
+use tracing::{Instrument as _, Span};
 
 use crate::{
     clock,
@@ -73,8 +74,8 @@ const STEP_TIMES: usize = 64;
 /// To a slot.
 #[derive(Debug)]
 pub(crate) enum SlotOrder {
-    /// Only for a slot that is ready.
-    Train(Box<TrainOrder>),
+    /// Only for a slot that is ready. What is logged of the run is logged in the span.
+    Train { order: Box<TrainOrder>, span: Span },
     /// Stop at the next step, with a checkpoint.
     Stop,
     /// Use so many threads from the next step on.
@@ -210,12 +211,13 @@ impl Slot {
                     return Parting::Replace;
                 }
             };
-            let order = match order {
-                Some(Next::Train(order)) => order,
+            let (order, span) = match order {
+                Some(Next::Train(order, span)) => (order, span),
                 Some(Next::Renew) => return Parting::Replace,
                 None => return Parting::Closed,
             };
-            let end = self.train(trainer, order).await;
+            trainer.speaks_of(&span);
+            let end = self.train(trainer, order).instrument(span).await;
             let keep = end.keep && !grown(&mut idle_mark, end.memory.resident_bytes);
             if end.closed {
                 return Parting::Closed;
@@ -263,7 +265,7 @@ impl Slot {
                         let reason = "killed by order of the coordinator".to_owned();
                         return RunEnd::failed(FailureCause::Infrastructure, reason);
                     }
-                    Some(SlotOrder::Train(_) | SlotOrder::Renew) => {
+                    Some(SlotOrder::Train { .. } | SlotOrder::Renew) => {
                         tracing::error!(slot = self.index, "an order for a busy slot is dropped");
                     }
                     None => {
@@ -463,7 +465,7 @@ fn too_many_failures(failures: &mut VecDeque<Instant>, now: Instant) -> bool {
 
 /// What a slot that is ready is to do.
 enum Next {
-    Train(Box<TrainOrder>),
+    Train(Box<TrainOrder>, Span),
     Renew,
 }
 
@@ -471,7 +473,7 @@ enum Next {
 async fn next(orders: &mut mpsc::Receiver<SlotOrder>) -> Option<Next> {
     loop {
         match orders.recv().await? {
-            SlotOrder::Train(order) => return Some(Next::Train(order)),
+            SlotOrder::Train { order, span } => return Some(Next::Train(order, span)),
             SlotOrder::Renew => return Some(Next::Renew),
             SlotOrder::Stop | SlotOrder::Kill | SlotOrder::Threads(_) => {}
         }

@@ -19,10 +19,12 @@ use sweep_spec::{
     run::Run,
 };
 use tokio::sync::mpsc;
+use tracing::Span;
 
 use crate::{
     checkpoints::{has, keep_committed, keep_newest, note_forks},
     cores::{self, Use},
+    log,
     outbox::Outbox,
     pipe::{CheckpointNote, TrainOrder},
     slot::SlotOrder,
@@ -97,6 +99,8 @@ pub(crate) enum SeatState {
 #[derive(Debug)]
 pub(crate) struct Work {
     key: AttemptKey,
+    /// What is logged of it is logged in here.
+    span: Span,
     step: u64,
     tokens_per_second: Option<f64>,
     /// Threads that the slot was told to use.
@@ -174,6 +178,8 @@ impl Supervisor {
         if !matches!(self.seats.get(slot), Some(Seat { state: SeatState::Free, .. })) {
             return Err(format!("{key}: slot {slot} is not free"));
         }
+        let span = log::on_slot(&key, slot, &self.seats[slot].device_id);
+        let _entered = span.clone().entered();
         if let Err(error) = self.spool.begin(&key) {
             self.paused_until = Some(now + GRANT_PAUSE);
             return Err(error.to_string());
@@ -183,6 +189,7 @@ impl Supervisor {
                 let nothing_to_fetch = waits.wanted.is_empty();
                 self.seats[slot].state = SeatState::Busy(Work {
                     key,
+                    span,
                     step: 0,
                     tokens_per_second: None,
                     threads: 1,
@@ -204,8 +211,10 @@ impl Supervisor {
         let seat = &mut self.seats[slot];
         let SeatState::Busy(work) = &mut seat.state else { return };
         let Some(waits) = work.waits.take() else { return };
-        let key = work.key.clone();
-        if seat.orders.try_send(SlotOrder::Train(waits.order)).is_ok() {
+        let (key, span) = (work.key.clone(), work.span.clone());
+        let _entered = span.clone().entered();
+        let order = SlotOrder::Train { order: waits.order, span };
+        if seat.orders.try_send(order).is_ok() {
             tracing::info!(slot, "{key} begins");
         } else {
             seat.state = SeatState::Free;
@@ -237,7 +246,8 @@ impl Supervisor {
     pub(crate) fn cannot_begin(&mut self, key: &AttemptKey, reason: String) {
         let Some(slot) = self.slot_of(key) else { return };
         let seat = &mut self.seats[slot as usize];
-        if matches!(&seat.state, SeatState::Busy(work) if work.waits.is_some()) {
+        if let SeatState::Busy(Work { waits: Some(_), span, .. }) = &seat.state {
+            let _entered = span.clone().entered();
             seat.state = SeatState::Free;
             self.fail(key, FailureCause::Infrastructure, reason);
             self.share_cores();
@@ -255,6 +265,7 @@ impl Supervisor {
     /// A checkpoint is committed: it is handed in where the coordinator keeps them.
     pub(crate) fn committed(&mut self, key: &AttemptKey, note: &CheckpointNote) {
         // Noted first: a daemon that dies in between commits it once more.
+        let _entered = self.span(key).entered();
         if self.keeps_checkpoints {
             self.outbox.add(key, note.clone());
         }
@@ -366,6 +377,7 @@ impl Supervisor {
 
     /// Forgets an attempt that belongs to someone else, or to nobody.
     pub(crate) fn discard(&mut self, key: &AttemptKey, reason: &str) {
+        let _entered = self.span(key).entered();
         tracing::warn!("{key} is dropped: {reason}");
         for seat in &mut self.seats {
             match &seat.state {
@@ -392,6 +404,7 @@ impl Supervisor {
 
     /// The end of an attempt is known to the coordinator.
     pub(crate) fn finished(&mut self, key: &AttemptKey, ending: &Ending) {
+        let _entered = self.span(key).entered();
         self.spool.remove(key);
         if matches!(ending, Ending::Finished { .. } | Ending::Diverged { .. }) {
             // The last checkpoint stays: a task added later is scored on it. So do those that
@@ -431,6 +444,15 @@ impl Supervisor {
     /// Lets the slots end.
     pub(crate) fn close(&mut self) {
         self.seats.clear();
+    }
+
+    /// The span of an attempt, on its slot or after it.
+    pub(crate) fn span(&self, key: &AttemptKey) -> Span {
+        let of = |seat: &Seat| match &seat.state {
+            SeatState::Busy(work) if work.key == *key => Some(work.span.clone()),
+            _ => None,
+        };
+        self.seats.iter().find_map(of).unwrap_or_else(|| log::off_slot(key))
     }
 
     fn slot_of(&self, key: &AttemptKey) -> Option<u32> {

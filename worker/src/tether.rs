@@ -15,6 +15,7 @@ use tokio::{
     sync::mpsc,
     time::timeout,
 };
+use tracing::Span;
 
 use crate::{
     fake::{Fake, FakeScript},
@@ -100,6 +101,15 @@ impl Tether {
         }
     }
 
+    /// From here on its words are about this attempt.
+    pub(crate) fn speaks_of(&self, span: &Span) {
+        if let Self::Child(child) = self
+            && let Ok(mut voice) = child.voice.lock()
+        {
+            voice.span = Some(span.clone());
+        }
+    }
+
     /// Kills the trainer and waits until it is reaped; how it ended, in words.
     pub(crate) async fn kill(&mut self) -> String {
         match self {
@@ -125,11 +135,19 @@ pub(crate) struct ChildTrainer {
     /// `None` once closed.
     stdin: Option<ChildStdin>,
     messages: mpsc::Receiver<Result<FromTrainer, FrameError>>,
-    /// The last line of stderr; written by its reader, read when the child ended.
-    last_words: Arc<Mutex<Option<String>>>,
+    voice: Arc<Mutex<Voice>>,
     gpu: bool,
     /// Kills for lack of memory that were counted before it started.
     oom_kills: Option<u64>,
+}
+
+/// What a trainer says on stderr.
+#[derive(Debug, Default)]
+struct Voice {
+    /// The last line; written by its reader, read when the child ended.
+    last_words: Option<String>,
+    /// What it is about; written by the slot for each run.
+    span: Option<Span>,
 }
 
 impl ChildTrainer {
@@ -138,11 +156,11 @@ impl ChildTrainer {
         let mut child = command.spawn()?;
         let stdout = child.stdout.take().expect("the command pipes stdout");
         let stderr = child.stderr.take().expect("the command pipes stderr");
-        let last_words = Arc::new(Mutex::new(None));
-        tokio::spawn(pass_on_lines(stderr, child.id(), Arc::clone(&last_words)));
+        let voice = Arc::new(Mutex::new(Voice::default()));
+        tokio::spawn(pass_on_lines(stderr, child.id(), Arc::clone(&voice)));
         let (sender, messages) = mpsc::channel(MESSAGES_MAX);
         tokio::spawn(read_messages(BufReader::new(stdout), sender));
-        Ok(Self { stdin: child.stdin.take(), child, messages, last_words, gpu, oom_kills })
+        Ok(Self { stdin: child.stdin.take(), child, messages, voice, gpu, oom_kills })
     }
 
     async fn send(&mut self, message: &ToTrainer) -> Result<(), FrameError> {
@@ -169,7 +187,7 @@ impl ChildTrainer {
             }
             None => {
                 let status = self.reap().await;
-                let words = self.last_words.lock().ok().and_then(|words| words.clone());
+                let words = self.voice.lock().ok().and_then(|voice| voice.last_words.clone());
                 let starved = self.starved(status, words.as_deref());
                 let fault = if starved { FailureCause::Infrastructure } else { self.fault(status) };
                 let mut how =
@@ -249,11 +267,7 @@ async fn read_messages(
     }
 }
 
-async fn pass_on_lines(
-    stderr: impl AsyncRead + Unpin,
-    id: Option<u32>,
-    last_words: Arc<Mutex<Option<String>>>,
-) {
+async fn pass_on_lines(stderr: impl AsyncRead + Unpin, id: Option<u32>, voice: Arc<Mutex<Voice>>) {
     let mut input = BufReader::new(stderr);
     let mut line = Vec::new();
     loop {
@@ -267,10 +281,10 @@ async fn pass_on_lines(
         if text.is_empty() {
             continue;
         }
-        tracing::info!(trainer = id, "{text}");
-        if let Ok(mut words) = last_words.lock() {
-            *words = Some(text.to_owned());
-        }
+        let Ok(mut voice) = voice.lock() else { return };
+        let span = voice.span.clone().unwrap_or_else(Span::none);
+        span.in_scope(|| tracing::info!(trainer = id, "{text}"));
+        voice.last_words = Some(text.to_owned());
     }
 }
 

@@ -32,6 +32,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
+use tracing::Instrument as _;
 
 use crate::{
     checkpoints::{NotLanded, Part, checkpoints_in, files_of, has, land},
@@ -150,10 +151,14 @@ pub(crate) async fn hand_in(shared: &Shared, mut work: Work) -> Infallible {
             continue;
         };
         let Outgoing { key, step, .. } = &next;
-        match put(&mut work, &next).await {
+        let span = shared.lock().span(key);
+        let put = put(&mut work, &next).instrument(span.clone()).await;
+        let is_gone = put.is_err() && is_gone(&next).await;
+        let _entered = span.entered();
+        match put {
             Ok(()) => tracing::debug!("{key}: the checkpoint at {step} is kept"),
             // Pruned by its trainer meanwhile: a newer one follows.
-            Err(_) if is_gone(&next).await => {}
+            Err(_) if is_gone => {}
             Err(Failed::ForGood(reason)) => {
                 tracing::warn!("{key}: the checkpoint at {step} is not kept: {reason}");
             }
@@ -248,19 +253,22 @@ pub(crate) async fn fetch(shared: &Shared, mut work: Work) -> Infallible {
             rung(&shared.incoming, retries.wait(now)).await;
             continue;
         };
-        let Err(failed) = get_all(&mut work, &key, &wanted).await else {
+        let span = shared.lock().span(&key);
+        let got = get_all(&mut work, &key, &wanted).instrument(span.clone()).await;
+        let Err(failed) = got else {
             begin(shared, |supervisor| supervisor.arrived(&key));
             continue;
         };
         let failing = retries.failed(&key, clock::now());
         let waits = matches!(failed, Failed::ForNow(_)) && failing.lasted < FETCH_PATIENCE;
         if waits {
+            let _entered = span.entered();
             tracing::warn!(
                 "{key}: no checkpoint comes for now: {failed}; trying again in {:.1?}",
                 failing.pause
             );
-        } else if make_do(&mut work, &wanted).await {
-            tracing::warn!("{key} begins after an earlier checkpoint: {failed}");
+        } else if make_do(&mut work, &wanted).instrument(span.clone()).await {
+            span.in_scope(|| tracing::warn!("{key} begins after an earlier checkpoint: {failed}"));
             begin(shared, |supervisor| supervisor.arrived(&key));
         } else {
             let reason = format!("its checkpoint cannot be fetched: {failed}");

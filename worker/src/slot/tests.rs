@@ -55,7 +55,8 @@ impl Bench {
             trunk: None,
             checkpoint_seconds: 60.0,
         };
-        self.orders.send(SlotOrder::Train(Box::new(order))).await.unwrap();
+        let (order, span) = (Box::new(order), Span::none());
+        self.orders.send(SlotOrder::Train { order, span }).await.unwrap();
     }
 
     /// Everything up to the end of the run.

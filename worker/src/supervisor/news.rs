@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use sweep_spec::attempt::{Ending, FailureCause};
+use tracing::Span;
 
 use super::{Changed, Seat, SeatState, Supervisor, Work};
 use crate::{
@@ -17,7 +18,11 @@ impl Supervisor {
         if let SlotNews::Ready { passed, .. } = event.news {
             self.seats[event.slot].canary_passed = Some(passed);
         }
-        let changed = self.take_news(event, now);
+        let span = match &self.seats[event.slot].state {
+            SeatState::Busy(work) => work.span.clone(),
+            _ => Span::none(),
+        };
+        let changed = span.in_scope(|| self.take_news(event, now));
         if changed.beat {
             // Slots begin and end with a heartbeat: between two runs is the time for a canary.
             self.renew(now);

@@ -116,7 +116,7 @@ fn a_grant_is_trained_spooled_and_reported() {
     bench.ready(1);
     assert_eq!(bench.supervisor.heartbeat(bench.now).free_slots, [1]);
     let key = bench.grant(1, 0);
-    assert!(matches!(bench.orders[1].try_recv(), Ok(SlotOrder::Train(_))));
+    assert!(matches!(bench.orders[1].try_recv(), Ok(SlotOrder::Train { .. })));
 
     bench.tell(1, SlotNews::Started { step: 4, passed_over: Vec::new() });
     bench.now += Duration::from_secs(2);
@@ -181,7 +181,7 @@ fn draining_stops_runs_and_takes_no_more() {
     bench.ready(0);
     bench.ready(1);
     let key = bench.grant(0, 0);
-    assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Train(_))));
+    assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Train { .. })));
     assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Threads(2))));
     bench.supervisor.drain("asked to leave");
     bench.supervisor.drain("asked again");
@@ -332,7 +332,7 @@ fn a_trunk_keeps_its_forks_and_a_branch_is_told_where_they_are() {
     bench.ready(0);
     while bench.orders[0].try_recv().is_ok() {}
     bench.supervisor.grant(&grant, bench.now).unwrap();
-    let Ok(SlotOrder::Train(order)) = bench.orders[0].try_recv() else { panic!("no order") };
+    let Ok(SlotOrder::Train { order, .. }) = bench.orders[0].try_recv() else { panic!("no order") };
     assert_eq!(order.trunk, Some(folder));
 }
 
@@ -393,11 +393,11 @@ fn a_slot_lends_its_core_while_it_waits() {
     bench.ready(0);
     bench.ready(1);
     bench.grant(0, 0);
-    assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Train(_))));
+    assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Train { .. })));
     assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Threads(2))));
     bench.grant(1, 1);
     assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Threads(1))));
-    assert!(matches!(bench.orders[1].try_recv(), Ok(SlotOrder::Train(_))));
+    assert!(matches!(bench.orders[1].try_recv(), Ok(SlotOrder::Train { .. })));
     bench.tell(0, ended(Ending::Finished { step: 10 }));
     assert!(bench.orders[1].try_recv().is_err(), "the trainer of the other slot is not ready yet");
     bench.ready(0);
@@ -429,7 +429,7 @@ fn a_kept_checkpoint_comes_in_before_its_run_begins() {
     let passed = bench.now;
     bench.tell(0, SlotNews::Ready { canary: String::new(), passed });
     bench.supervisor.arrived(&key);
-    assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Train(_))));
+    assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Train { .. })));
     assert!(bench.supervisor.incoming().is_empty());
 }
 
@@ -503,4 +503,45 @@ fn committed_checkpoints_are_handed_in_where_they_are_kept() {
     assert_eq!(steps(&bench), [6, 7]);
     bench.supervisor.set_keeps_checkpoints(false);
     assert!(steps(&bench).is_empty());
+}
+
+/// Every line of an attempt says which, on which slot and device; as the journal is replayed after a
+/// restart there is no slot any more.
+#[test]
+fn log_lines_carry_their_attempt() {
+    use tracing_subscriber::EnvFilter;
+
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("log");
+    let file = std::sync::Arc::new(fs::File::create(&path).unwrap());
+    let subscriber = crate::log::subscriber(true, EnvFilter::new("info"), false, file);
+    let key = tracing::subscriber::with_default(subscriber, || {
+        let mut bench = Bench::new();
+        bench.ready(1);
+        let key = bench.grant(1, 0);
+        let passed_over = vec!["step-5: does not match its hash".to_owned()];
+        bench.tell(1, SlotNews::Started { step: 0, passed_over });
+        let (cause, reason) = (FailureCause::Program, "it broke".to_owned());
+        bench.tell(1, ended(Ending::Failed { cause, reason }));
+        bench.supervisor.discard(&key, "another attempt owns the run");
+        key
+    });
+    let text = fs::read_to_string(path).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let about = |line: &serde_json::Value| line["fields"]["message"].as_str().unwrap().to_owned();
+    let messages: Vec<String> = lines.iter().map(about).collect();
+    for words in ["begins", "passed over", "it broke", "is dropped"] {
+        assert!(messages.iter().any(|message| message.contains(words)), "{words}: {messages:?}");
+    }
+    for (line, message) in lines.iter().zip(&messages) {
+        let span = &line["span"];
+        assert_eq!(span["run"], key.run.short(), "{message}");
+        assert_eq!(span["attempt"], 1, "{message}");
+        let on_slot = ["begins", "passed over", "it broke"].iter().any(|on| message.contains(on));
+        if on_slot {
+            assert_eq!(span["slot"], 1, "{message}");
+            assert_eq!(span["device"], "cpu", "{message}");
+        }
+    }
 }
