@@ -64,13 +64,14 @@ impl Codec {
         })
     }
 
-    /// A `tokenizer.json`.
+    /// A `tokenizer.json`, or a copy of what the cache keeps of a trained encoding under its name.
     ///
     /// # Errors
     /// [`DataError`] for a file that is missing or is none.
     pub fn read(path: &Path) -> Result<Self, DataError> {
         let missing = || DataError::io("read the tokenizer", path)(io::ErrorKind::NotFound.into());
-        Self::load(path, false)?.ok_or_else(missing)
+        let own = path.file_name().is_some_and(|name| name == TRAINED);
+        Self::load(path, own)?.ok_or_else(missing)
     }
 
     fn load(path: &Path, own: bool) -> Result<Option<Self>, DataError> {

@@ -186,6 +186,11 @@ fn the_tokenizer_of_a_data_set_reads_what_was_written_with_it() {
     resolve(&source, &cache).unwrap();
     assert!(kept.is_file());
 
+    // A copy of it ends documents alike.
+    let copy = corpus.folder.path().join("bpe.json");
+    fs::copy(&kept, &copy).unwrap();
+    assert_eq!(Codec::read(&copy).unwrap().decode(&before, &written).unwrap(), rest);
+
     // A tokenizer that the recipe names is kept as it is.
     let file = corpus.source(Tokenizer::File(kept.display().to_string()));
     let named = self::codec(&cache, &resolve(&file, &cache).unwrap().id);
