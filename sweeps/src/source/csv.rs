@@ -16,7 +16,7 @@ pub(super) fn read(
 ) -> Result<Read, SourceError> {
     let malformed = |error: csv::Error| SourceError::Malformed {
         path: path.into(),
-        message: error.to_string(),
+        message: format!("{error}; hint: every row has as many fields as the header, in UTF-8"),
     };
     let mut reader = csv::ReaderBuilder::new().has_headers(true).from_reader(input);
     let names: Vec<String> =

@@ -20,7 +20,7 @@ pub(super) fn read(
     for (number, text) in (1_u64..).zip(input.lines()) {
         let malformed = |message: String| SourceError::Malformed {
             path: path.into(),
-            message: format!("line {number}: {message}"),
+            message: format!("line {number}: {message}; hint: each line is one JSON object"),
         };
         let text = text.map_err(|error| malformed(error.to_string()))?;
         if text.trim().is_empty() {

@@ -94,7 +94,10 @@ fn without_a_mapping_the_names_of_columns_decide() {
 fn files_that_are_no_tables_are_refused() {
     assert!(refusal(".csv", "", &MAPS, &[]).contains("empty"));
     assert!(refusal(".jsonl", "", &MAPS, &[]).contains("empty"));
-    assert!(refusal(".jsonl", "{\"n\":1\n", &MAPS, &[]).contains("line 1"));
+    for (ending, text) in [(".jsonl", "{\"n\":1\n"), (".csv", "n,tokens,loss\n1,2,3\n4,5\n")] {
+        let message = refusal(ending, text, &MAPS, &[]);
+        assert!(message.contains("line") && message.contains("hint:"), "{message}");
+    }
     assert!(refusal(".csv", "n,tokens,loss\n1,2\n", &MAPS, &[]).contains("line: 2"));
     assert!(refusal(".parquet", "", &MAPS, &[]).contains("empty"));
     assert!(refusal(".parquet", "n,tokens,loss\n", &MAPS, &[]).contains("no whole Parquet file"));
