@@ -1,15 +1,19 @@
 //! What runs score on tasks at their end: from stored metrics to figures, with the statistics that
 //! `sweep-fit` makes of them.
 
+use std::fmt::Write as _;
+
 use sweep_fit::{
     Bin, calibration,
     emergence::{Axis, Emergence, Scale, Scored, assess, contrast, wilson},
 };
-use sweep_plot::input::{CalibrationInput, TaskInput, TaskScore as Score};
+use sweep_plot::{
+    input::{BendInput, BendOf, CalibrationInput, TaskInput, TaskScore as Score},
+    text::short,
+};
 use sweep_spec::{
     metric::{BINS, Metric, TaskMetric, TaskScore},
     task::Task,
-    units::si,
 };
 
 use crate::results::{RunResult, SweepResults, convention_name};
@@ -62,10 +66,12 @@ pub(crate) fn tasks(results: &SweepResults) -> Vec<TaskInput> {
     scored(results)
         .map(|(task, scored)| {
             let chance = task.suite.chance();
+            let found = assessed(results, &scored, chance);
             TaskInput {
                 name: task.name.clone(),
                 chance,
-                verdicts: verdicts(results, &scored, chance),
+                verdicts: verdicts(results, &found, scored.len()),
+                bends: found.iter().flat_map(bends).collect(),
                 scores: scored.into_iter().map(|(run, score)| (run.label(), score)).collect(),
             }
         })
@@ -86,14 +92,20 @@ fn score(last: &Last<'_>) -> Option<Score> {
     })
 }
 
-/// Whether the sharp metric jumps, whether the smooth one does, and what both say together, over
-/// compute, size and loss.
+/// The sharp metric of a task and the smooth one over the same axis.
+struct Assessed {
+    axis: Axis,
+    sharp: Emergence,
+    smooth: Emergence,
+}
+
+/// Both metrics over compute, size and loss, where there are scores enough.
 #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
-fn verdicts(
+fn assessed(
     results: &SweepResults,
     scored: &[(&RunResult, Score)],
     chance: Option<f64>,
-) -> Vec<String> {
+) -> Vec<Assessed> {
     let convention = results.fit_plan().parameters;
     let place = |axis: Axis, run: &RunResult| -> Option<f64> {
         let n = run.parameters().under(convention) as f64;
@@ -116,34 +128,44 @@ fn verdicts(
     };
     let exact = |score: &Score| (score.exact_match, Some(score.items));
     let soft = |score: &Score| (-score.answer_nats, None);
-    let mut found = Vec::new();
-    for axis in [Axis::Compute, Axis::Parameters, Axis::Loss] {
-        let sharp = on(axis, &exact, Scale { chance });
-        let smooth = on(axis, &soft, Scale::default());
-        if let (Ok(sharp), Ok(smooth)) = (&sharp, &smooth) {
-            found.push(sentence(axis, sharp, smooth));
-        }
-    }
-    if found.is_empty() && !scored.is_empty() {
-        found.push(format!(
-            "No verdict: {} scores, and N is {}.",
-            scored.len(),
-            convention_name(convention)
-        ));
-    }
-    found
+    [Axis::Compute, Axis::Parameters, Axis::Loss]
+        .into_iter()
+        .filter_map(|axis| {
+            let sharp = on(axis, &exact, Scale { chance }).ok()?;
+            let smooth = on(axis, &soft, Scale::default()).ok()?;
+            Some(Assessed { axis, sharp, smooth })
+        })
+        .collect()
 }
 
-fn sentence(axis: Axis, sharp: &Emergence, smooth: &Emergence) -> String {
-    let together =
-        contrast(("exact match", sharp.verdict), ("log-probability of the answer", smooth.verdict));
-    let knee = match sharp.knee.as_ref().map(|knee| (knee.x, knee.ci95)) {
-        Some((x, [Some(low), Some(high)])) => {
-            format!(" The bend is at {} ({} to {}).", si(x), si(low), si(high))
-        }
-        _ => String::new(),
-    };
-    format!("Over {}: {together}. Of exact match: {}.{knee}", axis.name(), sharp.reason())
+/// Whether the sharp metric jumps, whether the smooth one does, and what both say together.
+fn verdicts(results: &SweepResults, found: &[Assessed], scores: usize) -> Vec<String> {
+    if found.is_empty() && scores > 0 {
+        let convention = convention_name(results.fit_plan().parameters);
+        return vec![format!("No verdict: {scores} scores, and N is {convention}.")];
+    }
+    found.iter().map(sentence).collect()
+}
+
+/// The bends of both metrics that the scores locate.
+fn bends(found: &Assessed) -> impl Iterator<Item = BendInput> {
+    let axis = found.axis;
+    [(BendOf::ExactMatch, found.sharp.bend()), (BendOf::AnswerNats, found.smooth.bend())]
+        .into_iter()
+        .filter_map(move |(of, bend)| Some(BendInput { of, axis, bend: bend? }))
+}
+
+fn sentence(found: &Assessed) -> String {
+    let soft = "log-probability of the answer";
+    let together = contrast(("exact match", found.sharp.verdict), (soft, found.smooth.verdict));
+    let (axis, reason) = (found.axis.name(), found.sharp.reason());
+    let mut text = format!("Over {axis}: {together}. Of exact match: {reason}.");
+    for BendInput { of, bend, .. } in bends(found) {
+        let metric = if of == BendOf::ExactMatch { "exact match" } else { soft };
+        let [x, low, high] = [bend.x, bend.ci95[0], bend.ci95[1]].map(short);
+        let _ = write!(text, " The bend of {metric} is at {x} (95 %: {low} to {high}).");
+    }
+    text
 }
 
 /// Calibrations of every finished run, on held-out text and on tasks.

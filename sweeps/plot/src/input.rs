@@ -1,7 +1,10 @@
 //! What figures are made of: the curves of runs, and fits. Plain data that a caller fills from
 //! wherever it has them.
 
-use sweep_fit::{Calibration, Fit};
+use sweep_fit::{
+    Calibration, Fit,
+    emergence::{Axis, Bend},
+};
 use sweep_spec::run::RunRole;
 
 /// Everything the figures of one sweep need.
@@ -42,6 +45,28 @@ pub struct TaskInput {
     pub scores: Vec<(String, TaskScore)>,
     /// What the scores say, a sentence each.
     pub verdicts: Vec<String>,
+    /// Where its metrics bend, as far as the scores locate it.
+    pub bends: Vec<BendInput>,
+}
+
+/// Where a metric of a task bends on an axis.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BendInput {
+    /// Of which metric.
+    pub of: BendOf,
+    /// On which axis.
+    pub axis: Axis,
+    /// The place with its interval.
+    pub bend: Bend,
+}
+
+/// The metrics of a task whose bends are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BendOf {
+    /// [`TaskScore::exact_match`].
+    ExactMatch,
+    /// [`TaskScore::answer_nats`].
+    AnswerNats,
 }
 
 impl TaskInput {

@@ -4,8 +4,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{
-    Axis, Track,
-    form::{BrokenAt, FittedForm, fit},
+    Axis, Emergence, Track,
+    form::{BrokenAt, FittedForm, FormKind, fit},
+    verdict::AS_GOOD,
 };
 use crate::statistics::count;
 
@@ -18,6 +19,33 @@ pub struct Knee {
     pub ci95: [Option<f64>; 2],
     /// Width of the interval as a share of the observed range of the coordinate.
     pub width: f64,
+}
+
+/// A bend that the scores show, at a place that they locate.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Bend {
+    /// Its place on the axis.
+    pub x: f64,
+    /// 95 % profile interval, within the observed range.
+    pub ci95: [f64; 2],
+}
+
+impl Emergence {
+    /// The knee, where the broken curve is better by 2 in AICc than a line and a power law, and
+    /// its interval has both ends: a curve that the scores do not ask for bends somewhere too.
+    #[must_use]
+    pub fn bend(&self) -> Option<Bend> {
+        let least = |broken: bool| {
+            let chosen = self.forms.iter().filter(|form| match form.kind {
+                FormKind::Broken => broken,
+                kind => !broken && !kind.bends(),
+            });
+            chosen.filter_map(|form| form.aicc).reduce(f64::min)
+        };
+        let gain = least(false)? - least(true)?;
+        let Knee { x, ci95: [Some(low), Some(high)], .. } = self.knee? else { return None };
+        (gain >= AS_GOOD).then_some(Bend { x, ci95: [low, high] })
+    }
 }
 
 /// 95 % quantile of chi-squared with one degree of freedom.

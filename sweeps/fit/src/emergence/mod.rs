@@ -28,7 +28,7 @@ use crate::{
 pub use self::{
     chain::{ChainForecast, Step, TaskChain, TaskRow, chain},
     form::{FittedForm, FormKind},
-    knee::Knee,
+    knee::{Bend, Knee},
     score::{ByLength, Steepness, by_length, size_matters, wilson},
     verdict::{Verdict, Why, contrast},
 };

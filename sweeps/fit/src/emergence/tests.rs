@@ -27,7 +27,7 @@ fn logistic(z: f64) -> f64 {
 #[test]
 fn a_jump_is_emergent_and_its_place_is_found() {
     let chance = Scale { chance: Some(0.25) };
-    let mut inside = 0;
+    let (mut inside, mut located) = (0, 0);
     for seed in 0..5 {
         let points = simulated(|t| 0.25 + 0.6 * logistic(40.0 * (t - 0.6)), seed);
         let found = assess(Axis::Compute, &points, chance).unwrap();
@@ -40,8 +40,12 @@ fn a_jump_is_emergent_and_its_place_is_found() {
         let knee = found.knee.unwrap();
         // The rise begins near t = .55 and ends near .65: 2e20 to 8e20 FLOPs, give a scale's step.
         inside += usize::from((5e19..4e21).contains(&knee.x));
+        if let Some(Bend { x, ci95: [low, high] }) = found.bend() {
+            assert!(x == knee.x && low < x && x < high, "{low:e} {x:e} {high:e}");
+            located += 1;
+        }
     }
-    assert!(inside >= 4, "{inside}");
+    assert!(inside >= 4 && located >= 4, "{inside} {located}");
 }
 
 #[test]
@@ -50,6 +54,7 @@ fn a_line_and_a_power_law_are_smooth() {
         let line = simulated(|t| 0.1 + 0.6 * t, seed);
         let found = assess(Axis::Compute, &line, Scale::default()).unwrap();
         assert_eq!(found.verdict, Verdict::Smooth, "{:?}", found.why);
+        assert_eq!(found.bend(), None, "the broken curve of a line bends somewhere too");
         let power = simulated(|t| 0.02 * (3.0 * t).exp(), seed);
         let found = assess(Axis::Compute, &power, Scale { chance: Some(0.0) }).unwrap();
         assert_eq!(found.verdict, Verdict::Smooth, "{:?}", found.why);

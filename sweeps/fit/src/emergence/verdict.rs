@@ -99,7 +99,7 @@ pub enum Why {
 /// Fewer scores carry no knee.
 const SCORES: usize = 8;
 /// Below this gain in AICc two curves are as good (Burnham and Anderson 2002).
-const AS_GOOD: f64 = 2.0;
+pub(super) const AS_GOOD: f64 = 2.0;
 /// From this gain on the worse curve has hardly any support.
 const CLEAR: f64 = 6.0;
 /// A rise within this share of the range is sharp; a knee's interval within it is located.

@@ -2,13 +2,16 @@
 //! steps below, over compute, size and loss. Whether a jump is in the model or in the metric is
 //! seen by comparing the rows (Schaeffer et al. 2023, 2304.15004).
 //!
-//! Below 1 / items the upper metric sees nothing: that zone is grey. The verdicts were computed
-//! from the same scores and stand in the caption.
+//! Below 1 / items the upper metric sees nothing: that zone is grey. Where a metric bends at a place
+//! that the scores locate, that place is a line in the band of its interval. The verdicts were
+//! computed from the same scores and stand in the caption.
 
-use super::runs::{Sizes, facts, figure, finished, scatter};
+use sweep_fit::emergence::{Axis as Over, Bend};
+
+use super::runs::{Sizes, ends, facts, figure, finished, scatter};
 use crate::{
     figure::{Axis, Dash, Figure, Mark, Panel, Series, Shape, Style, Tone, Weight},
-    input::{PlotInput, RunCurve, TaskInput, TaskScore},
+    input::{BendOf, PlotInput, RunCurve, TaskInput, TaskScore},
     text::short,
 };
 
@@ -19,31 +22,24 @@ const FLOOR: f64 = -0.04;
 /// A metric of a score.
 type Value = fn(&TaskScore) -> f64;
 
-/// What a column is drawn over.
-#[derive(Clone, Copy)]
-enum Over {
-    Compute,
-    Size,
-    Loss,
+/// What the columns are drawn over.
+const COLUMNS: [Over; 3] = [Over::Compute, Over::Parameters, Over::Loss];
+
+fn axis_of(over: Over) -> Axis {
+    match over {
+        Over::Compute => Axis::log("training compute C", "FLOPs"),
+        Over::Parameters => Axis::log("model size N", "parameters"),
+        Over::Tokens => Axis::log("tokens D", "tokens"),
+        Over::Loss => Axis::log("validation loss", "nats/token"),
+    }
 }
 
-impl Over {
-    const ALL: [Self; 3] = [Self::Compute, Self::Size, Self::Loss];
-
-    fn axis(self) -> Axis {
-        match self {
-            Self::Compute => Axis::log("training compute C", "FLOPs"),
-            Self::Size => Axis::log("model size N", "parameters"),
-            Self::Loss => Axis::log("validation loss", "nats/token"),
-        }
-    }
-
-    fn of(self, run: &RunCurve) -> Option<f64> {
-        match self {
-            Self::Compute => Some(run.compute()),
-            Self::Size => Some(run.n),
-            Self::Loss => run.final_loss(),
-        }
+fn place_of(over: Over, run: &RunCurve) -> Option<f64> {
+    match over {
+        Over::Compute => Some(run.compute()),
+        Over::Parameters => Some(run.n),
+        Over::Tokens => Some(run.d),
+        Over::Loss => run.final_loss(),
     }
 }
 
@@ -61,7 +57,7 @@ pub(super) fn build(input: &PlotInput, task: u8, name: &str) -> Figure {
         return empty(input, name, missing);
     }
     let mut panels = Vec::new();
-    for over in Over::ALL {
+    for over in COLUMNS {
         panels.push(sharp(task, over, &scored, &sizes));
     }
     let nats = Axis::linear("\u{2212}ln p of the right answer", "nats/answer");
@@ -74,15 +70,28 @@ pub(super) fn build(input: &PlotInput, task: u8, name: &str) -> Figure {
         (edits, "and partly right counts", |score| score.edit_distance),
     ];
     for (axis, title, value) in graded {
-        for over in Over::ALL {
-            let mut panel = Panel::new(over.axis(), axis.clone()).titled(title);
+        for over in COLUMNS {
+            let mut panel = Panel::new(axis_of(over), axis.clone()).titled(title);
             panel.series.extend(scatter(&scored, &sizes, place(task, over, value)));
             panels.push(panel);
         }
     }
+    let (exact, graded) = panels.split_at_mut(COLUMNS.len());
+    for (of, row) in [(BendOf::ExactMatch, exact), (BendOf::AnswerNats, graded)] {
+        for (over, panel) in COLUMNS.into_iter().zip(row) {
+            let found = task.bends.iter().find(|entry| entry.of == of && entry.axis == over);
+            if let Some(entry) = found {
+                draw_bend(panel, entry.bend);
+            }
+        }
+    }
     let mut facts = facts(input, scored.len());
     facts.c_convention = Some("C = 6 N D".to_owned());
-    facts.interval = Some("Wilson 95 % over items".to_owned());
+    let mut interval = "Wilson 95 % over items".to_owned();
+    if !task.bends.is_empty() {
+        interval.push_str(", of a bend the 95 % profile of its place in a broken curve");
+    }
+    facts.interval = Some(interval);
     let items = scored.iter().filter_map(|run| Some(task.of(run)?.items)).min().unwrap_or(0);
     facts.notes.push(format!(
         "{items} held-out items; exact match cannot see a rate below 1/{items} = {}.",
@@ -100,7 +109,7 @@ pub(super) fn build(input: &PlotInput, task: u8, name: &str) -> Figure {
 }
 
 fn empty(input: &PlotInput, name: &str, missing: String) -> Figure {
-    let panel = Panel::new(Over::Compute.axis(), Axis::linear("exact match", "share of items"));
+    let panel = Panel::new(axis_of(Over::Compute), Axis::linear("exact match", "share of items"));
     let description = missing.clone();
     figure(name, "Task", description, vec![panel], facts(input, 0), Some(missing))
 }
@@ -110,13 +119,28 @@ const fn count(items: u64) -> f64 {
     items as f64
 }
 
+/// The place of a bend over the height of a panel, in the band of its interval.
+fn draw_bend(panel: &mut Panel, Bend { x, ci95: [left, right] }: Bend) {
+    let marks = panel.series.iter().flat_map(|series| series.mark.extent());
+    let Some([low, high]) = panel.y.range.or_else(|| ends(marks.map(|place| place[1]))) else {
+        return;
+    };
+    let band = Mark::Band { points: [left, right].map(|end| [end, low, high]).to_vec() };
+    let text = "95 % interval of the bend";
+    panel.series.push(Series::new(text, Style::line(Tone::Law), band).legend(text));
+    let style = Style::line(Tone::Law).dash(Dash::Dashed);
+    let line = Mark::Line { points: vec![[x, low], [x, high]] };
+    panel.series.push(Series::new("bend", style, line).legend("bend"));
+    panel.note([x, high], format!("bend at {}", short(x)), Tone::Law);
+}
+
 /// Exact match with its intervals, the zone it cannot see, the chance level, and what the accuracy
 /// per token implies.
 fn sharp(task: &TaskInput, over: Over, runs: &[&RunCurve], sizes: &Sizes) -> Panel {
     let mut axis = Axis::linear("exact match", "share of items");
     axis.range = Some([FLOOR, 1.0]);
-    let mut panel = Panel::new(over.axis(), axis).titled("all or nothing");
-    let xs: Vec<f64> = runs.iter().filter_map(|run| over.of(run)).collect();
+    let mut panel = Panel::new(axis_of(over), axis).titled("all or nothing");
+    let xs: Vec<f64> = runs.iter().filter_map(|run| place_of(over, run)).collect();
     let (low, high) =
         xs.iter().fold((f64::INFINITY, 0.0_f64), |(low, high), &x| (low.min(x), high.max(x)));
     let ends = [low * 0.9, high * 1.1];
@@ -136,7 +160,7 @@ fn sharp(task: &TaskInput, over: Over, runs: &[&RunCurve], sizes: &Sizes) -> Pan
         .iter()
         .filter_map(|run| {
             let score = task.of(run)?;
-            Some([over.of(run)?, score.token_accuracy.powf(score.answer_tokens)])
+            Some([place_of(over, run)?, score.token_accuracy.powf(score.answer_tokens)])
         })
         .collect();
     let style = Style::points(Tone::Reference, Shape::Ring).weight(Weight::Faint);
@@ -146,7 +170,7 @@ fn sharp(task: &TaskInput, over: Over, runs: &[&RunCurve], sizes: &Sizes) -> Pan
         .iter()
         .filter_map(|run| {
             let [low, high] = task.of(run)?.exact_ci95;
-            Some([over.of(run)?, low, high])
+            Some([place_of(over, run)?, low, high])
         })
         .collect();
     let style = Style::line(Tone::Muted).weight(Weight::Faint);
@@ -160,5 +184,5 @@ fn place(
     over: Over,
     value: impl Fn(&TaskScore) -> f64,
 ) -> impl Fn(&RunCurve) -> Option<[f64; 2]> {
-    move |run| Some([over.of(run)?, value(task.of(run)?)])
+    move |run| Some([place_of(over, run)?, value(task.of(run)?)])
 }

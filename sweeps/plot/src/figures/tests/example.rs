@@ -4,11 +4,13 @@
 use sweep_fit::{
     Bin, Estimate, Exponents, Fit, Law, Method, Objective, Observation, Options, Parameter,
     calibration,
+    emergence::{Axis, Bend},
 };
 use sweep_spec::run::RunRole;
 
 use crate::input::{
-    CalibrationInput, CurvePoint, PlotInput, RunCurve, RunState, TaskInput, TaskScore,
+    BendInput, BendOf, CalibrationInput, CurvePoint, PlotInput, RunCurve, RunState, TaskInput,
+    TaskScore,
 };
 
 const E: f64 = 1.2;
@@ -208,9 +210,19 @@ pub(super) fn scored() -> PlotInput {
         let run = run.label.clone();
         calibrations.push(CalibrationInput { task: 0, run, calibration, brier: Some(0.2) });
     }
-    let verdicts = vec!["Over C: the jump is in the metric.".to_owned()];
+    let verdicts = vec![
+        "Over C: the jump is in the metric. The bend of exact match is at 1.1T (95 %: 600G to \
+         2.1T)."
+            .to_owned(),
+    ];
     let name = "copying 8".to_owned();
-    input.tasks = vec![TaskInput { name, chance: Some(2.3e-10), scores, verdicts }];
+    let bend = |of, axis, x, ci95| BendInput { of, axis, bend: Bend { x, ci95 } };
+    let bends = vec![
+        bend(BendOf::ExactMatch, Axis::Compute, 1.1e12, [6e11, 2.1e12]),
+        bend(BendOf::ExactMatch, Axis::Loss, 3.4, [3.1, 3.6]),
+        bend(BendOf::AnswerNats, Axis::Loss, 3.9, [3.7, 4.1]),
+    ];
+    input.tasks = vec![TaskInput { name, chance: Some(2.3e-10), scores, verdicts, bends }];
     input.calibrations = calibrations;
     input
 }

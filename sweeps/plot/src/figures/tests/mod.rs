@@ -4,7 +4,7 @@ pub(super) mod example;
 
 use super::*;
 use crate::{
-    figure::{Mark, Scale},
+    figure::{Mark, Panel, Scale},
     input::{DiffusionInput, DiffusionRun, PlotInput, RunState, SampleSheet},
     render::{
         Paint, json,
@@ -283,6 +283,27 @@ fn a_scored_sweep_has_figures_of_its_tasks_and_its_calibration() {
     let text = svg::render(&FigureKind::Emergence(1).build(&input), Paint::Standalone);
     assert!(text.contains("exact match cannot see a rate below 1/200"), "the resolution is said");
     assert!(text.contains("the jump is in the metric"), "the verdict is said");
+}
+
+#[test]
+fn a_bend_stands_on_its_axis_and_only_where_one_was_found() {
+    let mut input = example::scored();
+    let figure = FigureKind::Emergence(1).build(&input);
+    let places = |figure: &Figure| -> Vec<usize> {
+        let bent = |panel: &Panel| panel.notes.iter().any(|note| note.text.starts_with("bend at "));
+        (0..figure.panels.len()).filter(|place| bent(&figure.panels[*place])).collect()
+    };
+    assert_eq!(places(&figure), [0, 2, 5], "exact match over C and loss, -ln p over loss");
+    assert!(figure.facts.interval.as_deref().is_some_and(|text| text.contains("bend")));
+    let band = figure.panels[0].series.iter().find_map(|series| match &series.mark {
+        Mark::Band { points } if series.label.contains("bend") => Some(points.clone()),
+        _ => None,
+    });
+    assert_eq!(band.expect("a band").iter().map(|p| p[0]).collect::<Vec<_>>(), [6e11, 2.1e12]);
+    input.tasks[0].bends.clear();
+    let figure = FigureKind::Emergence(1).build(&input);
+    assert!(places(&figure).is_empty());
+    assert!(!svg::render(&figure, Paint::Standalone).contains("bend at"));
 }
 
 #[test]
