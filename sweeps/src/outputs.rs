@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Write},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
 };
 
@@ -12,10 +12,11 @@ use sweep_plot::{
     input::PlotInput,
     render::{Paint, svg},
 };
+use sweep_spec::metric::Metric;
 
 use crate::{
     exit::{Exit, Failure},
-    export,
+    export::{self, csv::Points},
     page::{self, Telling},
     results::SweepResults,
 };
@@ -67,7 +68,22 @@ impl OutFolder {
         Ok(path)
     }
 
-    /// Writes everything that the results give. What needs a fit is left out without one.
+    /// Begins the table of every point, which is too long to hold.
+    ///
+    /// # Errors
+    /// Exit code 1, with the file.
+    pub(crate) fn points(&self) -> Result<PointsFile, Failure> {
+        let path = self.root.join("points.csv");
+        let staged = path.with_extension("part");
+        let begun = fs::File::create(&staged).and_then(|file| Points::begin(BufWriter::new(file)));
+        match begun {
+            Ok(table) => Ok(PointsFile { table, staged, path }),
+            Err(error) => Err(unwritable(&path, &error)),
+        }
+    }
+
+    /// Writes everything that the results give but the points. What needs a fit is left out without
+    /// one.
     ///
     /// # Errors
     /// Exit code 1, with the file.
@@ -78,10 +94,8 @@ impl OutFolder {
         fit: Option<&Fit>,
         telling: &Telling,
     ) -> Result<Vec<PathBuf>, Failure> {
-        let mut paths = vec![
-            self.write("observations.csv", &bytes(|out| export::csv::runs(results, out))?)?,
-            self.write("points.csv", &bytes(|out| export::csv::points(results, out))?)?,
-        ];
+        let rows = bytes(|out| export::csv::runs(results, out))?;
+        let mut paths = vec![self.write("observations.csv", &rows)?];
         if let Some(fit) = fit {
             paths.push(self.write("fit.json", &json(fit)?)?);
         }
@@ -95,6 +109,40 @@ impl OutFolder {
     }
 }
 
+/// The table of points on its way; it takes its place when it is whole.
+pub(crate) struct PointsFile {
+    table: Points<BufWriter<fs::File>>,
+    staged: PathBuf,
+    path: PathBuf,
+}
+
+impl PointsFile {
+    /// Writes points of a run's metric.
+    ///
+    /// # Errors
+    /// Exit code 1, with the file.
+    pub(crate) fn part(
+        &mut self,
+        run: &str,
+        metric: Metric,
+        points: &[(u64, f64)],
+    ) -> Result<(), Failure> {
+        let written = self.table.part(run, metric, points);
+        written.map_err(|error| unwritable(&self.path, &error))
+    }
+
+    /// Puts the file into its place.
+    ///
+    /// # Errors
+    /// Exit code 1, with the file.
+    pub(crate) fn end(self) -> Result<PathBuf, Failure> {
+        let Self { table, staged, path } = self;
+        let written = table.end().and_then(|()| fs::rename(&staged, &path));
+        written.map_err(|error| unwritable(&path, &error))?;
+        Ok(path)
+    }
+}
+
 /// Writes a file by renaming a whole one into place.
 ///
 /// # Errors
@@ -102,11 +150,13 @@ impl OutFolder {
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let staged = path.with_extension("part");
     let written = fs::write(&staged, bytes).and_then(|()| fs::rename(&staged, path));
-    written.map_err(|error| {
-        let shown = path.display();
-        let hint = "hint: check the folder, its permissions and the free space";
-        Failure::message(Exit::Failed, format!("cannot write `{shown}`: {error}; {hint}"))
-    })
+    written.map_err(|error| unwritable(path, &error))
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    let shown = path.display();
+    let hint = "hint: check the folder, its permissions and the free space";
+    Failure::message(Exit::Failed, format!("cannot write `{shown}`: {error}; {hint}"))
 }
 
 /// A value as a JSON file.
@@ -141,6 +191,25 @@ mod tests {
         let text = failure.to_string();
         assert!(text.starts_with("cannot write the output folder"), "{text}");
         assert!(text.ends_with("hint: give a folder that you may write to with --out"), "{text}");
+    }
+
+    #[test]
+    fn points_come_in_parts_and_stand_in_place_when_they_are_whole() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let folder = OutFolder::create(temporary.path()).expect("writable");
+        let mut points = folder.points().expect("begins");
+        points.part("a", Metric::TrainLoss, &[(1, 2.5), (2, f64::NAN)]).expect("writes");
+        points.part("b", Metric::ValidationLoss, &[(2, 0.0)]).expect("writes");
+        let place = temporary.path().join("points.csv");
+        assert!(!place.exists(), "not before it is whole");
+        assert_eq!(points.end().expect("ends"), place);
+        let text = fs::read_to_string(place).expect("reads");
+        assert_eq!(
+            text,
+            "run,metric,step,value\na,train/loss,1,2.5\na,train/loss,2,NaN\n\
+             b,validation/loss,2,0\n"
+        );
+        assert!(!temporary.path().join("points.part").exists());
     }
 
     #[test]

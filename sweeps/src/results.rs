@@ -2,6 +2,7 @@
 //! input for figures, rows for an export. Nothing is left out of it: runs that failed or diverged
 //! are there, marked.
 
+mod curve;
 pub(crate) mod selector;
 mod stored;
 
@@ -11,8 +12,7 @@ use std::path::Path;
 
 use sweep_fit::Observation;
 use sweep_plot::input::{
-    CurvePoint, DiffusionInput, DiffusionRun, PlotInput, RunCurve, RunState as PlotState,
-    SampleSheet,
+    DiffusionInput, DiffusionRun, PlotInput, RunCurve, RunState as PlotState, SampleSheet,
 };
 use sweep_proto::{client::Control, convert, v1};
 use sweep_spec::{
@@ -23,7 +23,10 @@ use sweep_spec::{
     shape::{ParameterConvention, ParameterCounts, Shape},
 };
 
-pub(crate) use self::stored::StoredArgs;
+pub(crate) use self::{
+    curve::{Asked, Curve, PartSink},
+    stored::StoredArgs,
+};
 #[cfg(feature = "local")]
 use crate::local::samples;
 use crate::{
@@ -67,10 +70,9 @@ pub(crate) struct RunResult {
     pub(crate) device_refused: Option<String>,
     /// Largest memory of its trainer.
     pub(crate) peak_memory_bytes: Option<u64>,
+    /// Points that a full spool left out of its curves.
+    pub(crate) points_thinned: u64,
 }
-
-/// A curve: steps and values.
-pub(crate) type Curve = Vec<(u64, f64)>;
 
 /// A sweep with all its runs.
 #[derive(Clone, Debug)]
@@ -89,7 +91,7 @@ pub(crate) struct SweepResults {
     pub(crate) ended_unix_ms: Option<i64>,
     /// Its runs in the order of the recipe.
     pub(crate) runs: Vec<RunResult>,
-    /// Complete curves by run and metric.
+    /// Curves by run and metric, as far as they were asked for.
     pub(crate) curves: BTreeMap<String, BTreeMap<Metric, Curve>>,
     /// Samples of diffusion runs, where they lie on this machine.
     pub(crate) samples: BTreeMap<String, SampleSheet>,
@@ -234,25 +236,6 @@ impl SweepResults {
         }
     }
 
-    /// The curve along the path of a run: of a branch its trunk's up to where it began itself, then
-    /// its own. Nothing before it has points of its own.
-    pub(crate) fn path(&self, run: &RunResult, metric: Metric) -> Curve {
-        let curve = |id: &str| self.curves.get(id).and_then(|curves| curves.get(&metric));
-        let Some(own) = curve(&run.id) else { return Curve::new() };
-        let trunk = run.run.config.parent.as_ref().and_then(|edge| curve(edge.run.as_str()));
-        // Without its trunk's checkpoint it trained steps before the fork again: its own count.
-        let begun = self
-            .curves
-            .get(&run.id)
-            .into_iter()
-            .flat_map(BTreeMap::values)
-            .filter_map(|curve| curve.first())
-            .map(|&(step, _)| step)
-            .min();
-        let fork = run.run.config.first_step();
-        joined(trunk.map_or(&[], Vec::as_slice), own, fork, begun.unwrap_or(0))
-    }
-
     /// Whether the runs are diffusion models.
     pub(crate) fn is_diffusion(&self) -> bool {
         let diffusion = |run: &RunResult| matches!(run.run.config.shape, Shape::Diffusion(_));
@@ -299,24 +282,6 @@ impl SweepResults {
     #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
     fn run_curve(&self, run: &RunResult, convention: ParameterConvention) -> RunCurve {
         let config = &run.run.config;
-        let seconds = self.path(run, Metric::Seconds);
-        let curve = |metric: Metric| -> Vec<CurvePoint> {
-            let per_step = config.tokens_per_step() as f64;
-            let flops_per_token = config.shape.flops_per_token();
-            self.path(run, metric)
-                .into_iter()
-                .map(|(step, loss)| {
-                    let tokens = step as f64 * per_step;
-                    CurvePoint {
-                        step: step as f64,
-                        tokens,
-                        flops: tokens * flops_per_token,
-                        seconds: between(&seconds, step),
-                        loss,
-                    }
-                })
-                .collect()
-        };
         RunCurve {
             label: run.label(),
             n: run.parameters().under(convention) as f64,
@@ -332,30 +297,11 @@ impl SweepResults {
             },
             reason: run.suspicion().map(str::to_owned).or_else(|| run.reason.clone()),
             loss: run.loss,
-            train: curve(Metric::TrainLoss),
-            validation: curve(Metric::ValidationLoss),
+            train: self.drawn(run, Metric::TrainLoss),
+            validation: self.drawn(run, Metric::ValidationLoss),
+            thinned: run.points_thinned,
         }
     }
-}
-
-/// The value of a curve at a step, on a straight line between its neighbours; `None` beyond the
-/// ends of the curve.
-#[expect(clippy::cast_precision_loss, reason = "step counts are below 2^53")]
-fn between(curve: &[(u64, f64)], step: u64) -> Option<f64> {
-    let place = curve.partition_point(|(at, _)| *at < step);
-    let &(after, high) = curve.get(place)?;
-    if after == step {
-        return Some(high);
-    }
-    let &(before, low) = curve.get(place.checked_sub(1)?)?;
-    let share = (step - before) as f64 / (after - before) as f64;
-    Some(low + share * (high - low))
-}
-
-/// A trunk's points up to the fork and before the first step of its branch's own, then these.
-fn joined(trunk: &[(u64, f64)], own: &[(u64, f64)], fork: u64, begun: u64) -> Curve {
-    let before = trunk.iter().filter(|(step, _)| *step <= fork && *step < begun);
-    before.chain(own).copied().collect()
 }
 
 /// A convention in words.
@@ -377,14 +323,14 @@ const fn plot_state(state: RunState) -> PlotState {
     }
 }
 
-/// Fetches a sweep; with curves only where they are needed, since they are the bulk of it.
+/// Fetches a sweep with the curves that are asked for.
 ///
 /// # Errors
 /// What the coordinator refuses, and replies that do not read.
 pub(crate) async fn fetch(
     control: &mut Control,
     sweep: &str,
-    curves: &[Metric],
+    curves: Asked<'_>,
 ) -> Result<SweepResults, Failure> {
     let request = v1::GetSweepRequest { sweep: sweep.to_owned() };
     let reply = control.get_sweep(request).await.map_err(refused)?.into_inner();
@@ -411,32 +357,61 @@ pub(crate) async fn fetch(
     while let Some(row) = rows.message().await.map_err(refused)? {
         results.runs.push(run_result(row)?);
     }
-    if !curves.is_empty() {
-        // A sweep of two tasks has no metrics of a third.
-        let tasks = results.recipe.evaluation.tasks.len();
-        let curves: Vec<Metric> =
-            curves.iter().copied().filter(|metric| metric.exists_with(tasks)).collect();
-        fetch_curves(control, &mut results, &curves).await?;
+    if !curves.metrics.is_empty() {
+        fetch_curves(control, &mut results, curves).await?;
     }
     Ok(results)
+}
+
+/// The metrics of these that a sweep has: one of two tasks has none of a third.
+fn metrics_of(results: &SweepResults, metrics: &[Metric]) -> Vec<Metric> {
+    let tasks = results.recipe.evaluation.tasks.len();
+    metrics.iter().copied().filter(|metric| metric.exists_with(tasks)).collect()
+}
+
+fn curves_request(
+    results: &SweepResults,
+    metrics: &[Metric],
+    buckets: Option<usize>,
+) -> v1::GetCurvesRequest {
+    v1::GetCurvesRequest {
+        sweep: results.id.clone(),
+        runs: Vec::new(),
+        metrics: metrics_of(results, metrics).iter().map(|m| m.name().to_owned()).collect(),
+        buckets_max: buckets.and_then(|buckets| u32::try_from(buckets).ok()),
+    }
 }
 
 async fn fetch_curves(
     control: &mut Control,
     results: &mut SweepResults,
-    metrics: &[Metric],
+    asked: Asked<'_>,
 ) -> Result<(), Failure> {
-    let request = v1::GetCurvesRequest {
-        sweep: results.id.clone(),
-        runs: Vec::new(),
-        metrics: metrics.iter().map(|metric| metric.name().to_owned()).collect(),
-        buckets_max: None,
-    };
+    let request = curves_request(results, asked.metrics, asked.buckets(results.runs.len()));
     let mut stream = control.get_curves(request).await.map_err(refused)?.into_inner();
     while let Some(part) = stream.message().await.map_err(refused)? {
         let metric: Metric = part.metric.parse().or_exit(Exit::Failed)?;
-        let curve = results.curves.entry(part.run_id).or_default().entry(metric).or_default();
-        curve.extend(part.steps.into_iter().zip(part.values));
+        let curves = results.curves.entry(part.run_id.clone()).or_default();
+        curves.entry(metric).or_default().extend(part);
+    }
+    Ok(())
+}
+
+/// Hands over every point of every curve as it comes: together they may not fit into memory.
+///
+/// # Errors
+/// What the coordinator refuses, and of the sink.
+pub(crate) async fn stream(
+    control: &mut Control,
+    results: &SweepResults,
+    sink: &mut PartSink<'_>,
+) -> Result<(), Failure> {
+    let request = curves_request(results, Metric::ALL, None);
+    let mut stream = control.get_curves(request).await.map_err(refused)?.into_inner();
+    while let Some(part) = stream.message().await.map_err(refused)? {
+        let metric: Metric = part.metric.parse().or_exit(Exit::Failed)?;
+        let points: Vec<(u64, f64)> = part.steps.into_iter().zip(part.values).collect();
+        sink(&part.run_id, metric, &points)?;
     }
     Ok(())
 }
@@ -464,6 +439,7 @@ fn run_result(row: v1::RunRow) -> Result<RunResult, Failure> {
         canary: row.canary,
         device_refused: row.device_refused,
         peak_memory_bytes: row.peak_memory_bytes,
+        points_thinned: row.points_thinned,
     })
 }
 
@@ -505,6 +481,7 @@ mod tests {
             canary: Some("no deviation".to_owned()),
             device_refused: None,
             peak_memory_bytes: None,
+            points_thinned: 0,
         }
     }
 
@@ -532,28 +509,5 @@ mod tests {
         let drawn = results.plot_input().runs;
         assert_eq!((drawn[0].state, drawn[1].state), (PlotState::Suspect, PlotState::Done));
         assert!(drawn[0].reason.as_ref().is_some_and(|reason| reason.starts_with("canary")));
-    }
-
-    #[test]
-    fn a_path_is_the_trunk_up_to_the_fork_and_then_the_branch() {
-        let trunk = [(10, 5.0), (20, 4.0), (30, 3.5), (40, 3.0)];
-        let own = [(32, 3.4), (36, 2.9)];
-        let path = joined(&trunk, &own, 30, 32);
-        assert_eq!(path, [(10, 5.0), (20, 4.0), (30, 3.5), (32, 3.4), (36, 2.9)]);
-        // It trained steps before the fork again: a curve has one value per step.
-        let again = [(21, 3.9), (30, 3.5), (36, 2.9)];
-        let path = joined(&trunk, &again, 30, 21);
-        assert_eq!(path, [(10, 5.0), (20, 4.0), (21, 3.9), (30, 3.5), (36, 2.9)]);
-        assert_eq!(joined(&[], &own, 0, 32), own);
-    }
-
-    #[test]
-    fn a_value_between_two_points_lies_on_their_line() {
-        let seconds = [(10, 1.0), (20, 2.0), (40, 6.0)];
-        assert_eq!(between(&seconds, 20), Some(2.0));
-        assert_eq!(between(&seconds, 25), Some(3.0));
-        assert_eq!(between(&seconds, 9), None);
-        assert_eq!(between(&seconds, 41), None);
-        assert_eq!(between(&[], 1), None);
     }
 }

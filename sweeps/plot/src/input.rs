@@ -167,6 +167,8 @@ pub struct RunCurve {
     pub train: Vec<CurvePoint>,
     /// Validation loss.
     pub validation: Vec<CurvePoint>,
+    /// Points that were left out of its curves before they came to a store.
+    pub thinned: u64,
 }
 
 /// How far a run came.
@@ -186,7 +188,8 @@ pub enum RunState {
     Suspect,
 }
 
-/// A loss at a place of a run. The loss may be NaN or infinite: a diverged run is data.
+/// A loss at a place of a run, alone or as the last of a bucket of neighbours. The loss may be NaN
+/// or infinite: a diverged run is data.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CurvePoint {
     /// Optimiser steps.
@@ -199,6 +202,10 @@ pub struct CurvePoint {
     pub seconds: Option<f64>,
     /// Nats per token.
     pub loss: f64,
+    /// Points that it stands for.
+    pub points: u32,
+    /// Their least and largest finite loss, where they differ.
+    pub spread: Option<[f64; 2]>,
 }
 
 impl RunCurve {

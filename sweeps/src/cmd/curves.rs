@@ -16,7 +16,7 @@ use crate::{
     console::{Console, Format},
     exit::{Exit, Failure},
     output,
-    results::StoredArgs,
+    results::{Asked, StoredArgs},
     source::Filter,
 };
 
@@ -197,7 +197,7 @@ fn families(args: &Args, console: &mut Console<'_>) -> Result<Vec<Family>, Failu
     } else {
         let name = args.sweep.as_deref().unwrap_or("last");
         let metric = if args.validation { Metric::ValidationLoss } else { Metric::TrainLoss };
-        let results = args.stored.results(name, &[metric])?;
+        let results = args.stored.results(name, Asked::complete(&[metric]))?;
         let open = results.runs.iter().filter(|run| !family::is_whole(run)).count();
         if open > 0 {
             console.say(format_args!(

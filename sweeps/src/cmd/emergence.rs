@@ -15,7 +15,7 @@ use crate::{
     console::{Console, Format},
     exit::{Exit, Failure},
     output,
-    results::StoredArgs,
+    results::{Asked, StoredArgs},
     source::{self, Filter, Mapping},
 };
 
@@ -158,7 +158,8 @@ fn of_table<'a>(args: &'a Args, input: &std::path::Path) -> Result<Scores<'a>, F
 }
 
 fn of_sweep(args: &Args) -> Result<Vec<Scores<'_>>, Failure> {
-    let results = args.stored.results(args.sweep.as_deref().unwrap_or("last"), Metric::ALL)?;
+    let results =
+        args.stored.results(args.sweep.as_deref().unwrap_or("last"), Asked::drawn(Metric::ALL))?;
     let scores = Scores::of_sweep(args, &results);
     if scores.is_empty() {
         let message = format!(

@@ -12,7 +12,7 @@ use crate::{
     console::{Console, Format},
     exit::{Exit, Failure},
     export,
-    results::{StoredArgs, SweepResults, selector::Selector},
+    results::{Asked, StoredArgs, SweepResults, selector::Selector},
 };
 
 /// Arguments of `sweep export`.
@@ -53,8 +53,8 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
     }
     let form = Form::of(args.output.as_deref(), console.format)?;
     let curves = args.points || args.tensorboard.is_some();
-    let metrics = if curves { Metric::ALL } else { &[] };
-    let mut results = args.stored.results(&args.sweep, metrics)?;
+    let asked = if curves { Asked::complete(Metric::ALL) } else { Asked::NONE };
+    let mut results = args.stored.results(&args.sweep, asked)?;
     if let Some(selector) = &args.runs {
         selector.narrow(&mut results)?;
     }

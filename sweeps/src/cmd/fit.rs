@@ -12,7 +12,7 @@ use crate::{
     exit::{Exit, Failure},
     law,
     output::{self, fit_table},
-    results::{StoredArgs, SweepResults},
+    results::{Asked, StoredArgs, SweepResults},
     source::{self, Filter, Mapping},
 };
 
@@ -120,7 +120,7 @@ impl Origin {
     }
 
     fn results(&self) -> Result<SweepResults, Failure> {
-        self.stored.results(self.sweep.as_deref().unwrap_or("last"), &[])
+        self.stored.results(self.sweep.as_deref().unwrap_or("last"), Asked::NONE)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     console::{Console, Format},
     exit::{Exit, Failure},
     law,
-    results::StoredArgs,
+    results::{Asked, StoredArgs},
 };
 
 /// Arguments of `sweep plot`.
@@ -45,7 +45,7 @@ fn scale(text: &str) -> Result<f32, String> {
     factor.ok_or_else(|| "hint: a number above 0, such as 2".to_owned())
 }
 
-/// What a figure is made of: scores of tasks are many, and most figures show none.
+/// What a figure is made of: scores of tasks are many, and most figures show final losses only.
 const fn metrics(figure: FigureKind) -> &'static [Metric] {
     match figure {
         FigureKind::Emergence(_) | FigureKind::Calibration(_) | FigureKind::NoiseLevels => {
@@ -54,13 +54,16 @@ const fn metrics(figure: FigureKind) -> &'static [Metric] {
         FigureKind::LossCurves(CurveAxis::Seconds) => {
             &[Metric::TrainLoss, Metric::ValidationLoss, Metric::Seconds]
         }
-        _ => &[Metric::TrainLoss, Metric::ValidationLoss],
+        FigureKind::LossCurves(_) | FigureKind::LossCompute => {
+            &[Metric::TrainLoss, Metric::ValidationLoss]
+        }
+        _ => &[],
     }
 }
 
 /// Draws the figure.
 pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
-    let results = args.stored.results(&args.sweep, metrics(args.figure))?;
+    let results = args.stored.results(&args.sweep, Asked::drawn(metrics(args.figure)))?;
     let (input, fit) = law::plot_input(&results);
     if let Err(failure) = fit {
         console.say(format_args!("no fit: {failure}"))?;

@@ -11,7 +11,7 @@ use crate::{
     forecast, law,
     outputs::{OutFolder, write_whole},
     page::{self, Telling},
-    results::StoredArgs,
+    results::{Asked, StoredArgs},
     texts,
 };
 
@@ -30,7 +30,7 @@ pub(crate) struct Args {
 
 /// Writes the folder.
 pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
-    let results = args.stored.results(&args.sweep, Metric::ALL)?;
+    let results = args.stored.results(&args.sweep, Asked::drawn(Metric::ALL))?;
     let default = PathBuf::from("sweep-out").join(&results.name);
     let out = args.out.as_deref().unwrap_or(&default);
     let is_page = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("html"));
@@ -43,7 +43,14 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
     }
     let telling = Telling { fit_refused, texts };
     let paths = match folder {
-        Some(folder) => folder.write_results(&results, &input, fit.as_ref().ok(), &telling)?,
+        Some(folder) => {
+            let mut paths = folder.write_results(&results, &input, fit.as_ref().ok(), &telling)?;
+            let mut points = folder.points()?;
+            let mut sink = |run: &str, metric, part: &[(u64, f64)]| points.part(run, metric, part);
+            args.stored.stream(&results, &mut sink)?;
+            paths.push(points.end()?);
+            paths
+        }
         None => {
             write_whole(out, page::render(&results, &input, &telling)?.as_bytes())?;
             vec![out.to_owned()]

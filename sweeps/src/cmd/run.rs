@@ -29,7 +29,7 @@ use crate::{
     page::Telling,
     progress::{Progress, Weights},
     recipe_file::Prepared,
-    results::{self, SweepResults},
+    results::{self, Asked, SweepResults},
     speed, submission, texts,
 };
 
@@ -257,7 +257,7 @@ impl Job<'_> {
         sweep: &str,
         console: &mut Console<'_>,
     ) -> Result<(), Failure> {
-        let results = results::fetch(control, sweep, &[]).await?;
+        let results = results::fetch(control, sweep, Asked::NONE).await?;
         let fit = match law::fit(&results) {
             Ok(fit) => fit,
             Err(failure) => {
@@ -297,7 +297,7 @@ impl Job<'_> {
         sweep: &str,
         console: &mut Console<'_>,
     ) -> Result<Exit, Failure> {
-        let mut results = results::fetch(control, sweep, Metric::ALL).await?;
+        let mut results = results::fetch(control, sweep, Asked::drawn(Metric::ALL)).await?;
         let checkpoints = LocalWorker::checkpoints(&self.folder.state());
         if results.is_diffusion() {
             for line in results.read_samples(&checkpoints) {
@@ -312,6 +312,10 @@ impl Job<'_> {
         }
         let telling = Telling { texts, fit_refused: fit.as_ref().err().map(ToString::to_string) };
         self.folder.write_results(&results, &input, fit.as_ref().ok(), &telling)?;
+        let mut points = self.folder.points()?;
+        let mut sink = |run: &str, metric, part: &[(u64, f64)]| points.part(run, metric, part);
+        results::stream(control, &results, &mut sink).await?;
+        points.end()?;
         for (run, why) in results.left_out() {
             console.say(format_args!("run {} gives no observation: {why}", run.label()))?;
         }

@@ -8,7 +8,7 @@ use crate::{
     console::{Console, Format},
     exit::{Exit, Failure},
     output::table::{duration, lines, table},
-    results::{self, RunResult, selector::Selector},
+    results::{self, Asked, RunResult, selector::Selector},
 };
 
 /// Arguments of `sweep status`.
@@ -114,7 +114,7 @@ async fn runs(
     chosen: Option<&Selector>,
     console: &mut Console<'_>,
 ) -> Result<Exit, Failure> {
-    let results = results::fetch(control, sweep, &[]).await?;
+    let results = results::fetch(control, sweep, Asked::NONE).await?;
     let ids: Vec<&str> = results.runs.iter().map(|run| run.id.as_str()).collect();
     let shown = match chosen {
         Some(selector) => selector.places(&ids)?,

@@ -8,6 +8,7 @@
 use std::io::{self, Write};
 
 use csv::Writer;
+use sweep_spec::metric::Metric;
 
 use super::role;
 use crate::results::{RunResult, SweepResults, convention_name};
@@ -117,28 +118,71 @@ pub(crate) fn run_cells(run: &RunResult, results: &SweepResults) -> [String; RUN
     ]
 }
 
+/// The table of points, written part by part.
+pub(crate) struct Points<W: Write>(Writer<W>);
+
+impl<W: Write> Points<W> {
+    /// Writes the head.
+    ///
+    /// # Errors
+    /// When `out` cannot be written.
+    pub(crate) fn begin(out: W) -> io::Result<Self> {
+        let mut table = Writer::from_writer(out);
+        table.write_record(POINT_COLUMNS.map(|(name, _)| name))?;
+        Ok(Self(table))
+    }
+
+    /// Writes points of a run's metric.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub(crate) fn part(
+        &mut self,
+        run: &str,
+        metric: Metric,
+        points: &[(u64, f64)],
+    ) -> io::Result<()> {
+        for point in points {
+            self.0.write_record(cells(run, metric, *point))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the table.
+    ///
+    /// # Errors
+    /// When the rest of it cannot be written.
+    pub(crate) fn end(mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Writes every point of every curve.
 ///
 /// # Errors
 /// When `out` cannot be written.
 pub(crate) fn points(results: &SweepResults, out: &mut dyn Write) -> io::Result<()> {
-    let mut table = Writer::from_writer(out);
-    table.write_record(POINT_COLUMNS.map(|(name, _)| name))?;
-    for cells in point_cells(results) {
-        table.write_record(cells)?;
+    let mut table = Points::begin(out)?;
+    for run in &results.runs {
+        for (metric, curve) in results.curves.get(&run.id).into_iter().flatten() {
+            table.part(&run.id, *metric, curve)?;
+        }
     }
-    table.flush()
+    table.end()
+}
+
+fn cells(run: &str, metric: Metric, (step, value): (u64, f64)) -> [String; POINT_COLUMNS.len()] {
+    [run.to_owned(), metric.name().to_owned(), step.to_string(), value.to_string()]
 }
 
 /// The cells of every point.
-pub(crate) fn point_cells(results: &SweepResults) -> impl Iterator<Item = Vec<String>> {
+pub(crate) fn point_cells(
+    results: &SweepResults,
+) -> impl Iterator<Item = [String; POINT_COLUMNS.len()]> {
     let curves = |run: &str| results.curves.get(run).into_iter().flatten();
     results.runs.iter().flat_map(move |run| {
         curves(&run.id).flat_map(move |(metric, curve)| {
-            let cells = move |(step, value): &(u64, f64)| {
-                vec![run.id.clone(), metric.name().to_owned(), step.to_string(), value.to_string()]
-            };
-            curve.iter().map(cells)
+            curve.iter().map(move |point| cells(&run.id, *metric, *point))
         })
     })
 }

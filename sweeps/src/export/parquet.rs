@@ -36,7 +36,7 @@ pub(crate) fn runs(results: &SweepResults, out: &mut dyn Write) -> io::Result<()
 /// # Errors
 /// When `out` cannot be written.
 pub(crate) fn points(results: &SweepResults, out: &mut dyn Write) -> io::Result<()> {
-    table("points", &POINT_COLUMNS, super::csv::point_cells(results), out)
+    table("points", &POINT_COLUMNS, super::csv::point_cells(results).map(Vec::from), out)
 }
 
 fn table(

@@ -79,9 +79,9 @@ fn events<'a>(
     let first = Event { file_version: Some(FILE_VERSION.to_owned()), ..Event::default() };
     record(&first.encode_to_vec(), out)?;
     let seconds = curves.clone().find(|(metric, _)| **metric == Metric::Seconds);
-    let seconds = seconds.map_or(&[][..], |(_, curve)| curve);
+    let seconds = seconds.map_or(&[][..], |(_, curve)| &curve[..]);
     for (metric, curve) in curves.filter(|(metric, _)| **metric != Metric::Seconds) {
-        for &(step, value) in curve {
+        for &(step, value) in curve.iter() {
             let at = seconds.partition_point(|&(other, _)| other <= step);
             #[expect(clippy::cast_possible_truncation, reason = "TensorBoard's scalars are f32")]
             let value = Value { tag: metric.name().to_owned(), simple_value: Some(value as f32) };
@@ -134,8 +134,8 @@ mod tests {
     #[test]
     fn points_become_events_at_their_seconds() {
         let curves = [
-            (Metric::TrainLoss, vec![(10, 5.0), (20, f64::NAN), (30, 0.0)]),
-            (Metric::Seconds, vec![(10, 1.5), (20, 3.0)]),
+            (Metric::TrainLoss, Curve::from(vec![(10, 5.0), (20, f64::NAN), (30, 0.0)])),
+            (Metric::Seconds, Curve::from(vec![(10, 1.5), (20, 3.0)])),
         ];
         let mut bytes = Vec::new();
         events(curves.iter().map(|(metric, curve)| (metric, curve)), &mut bytes).unwrap();

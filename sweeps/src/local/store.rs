@@ -5,13 +5,18 @@ use std::path::Path;
 
 use std::collections::BTreeMap;
 
-use sweep_proto::convert;
-use sweep_spec::{id::RunId, metric::Metric, recipe::Recipe, run::RunRole};
-use sweep_store::{RunRecord, Store, StoreError};
+use sweep_proto::{convert, v1};
+use sweep_spec::{
+    id::RunId,
+    metric::{Metric, Point},
+    recipe::Recipe,
+    run::RunRole,
+};
+use sweep_store::{Bucket, RunRecord, Store, StoreError, downsample};
 
 use crate::{
     exit::{Exit, Failure, OrExit as _},
-    results::{Curve, RunResult, SweepResults},
+    results::{Asked, Curve, PartSink, RunResult, SweepResults},
 };
 
 /// Runs of a page.
@@ -24,7 +29,7 @@ const PAGE: u32 = 500;
 pub(crate) async fn results(
     path: &Path,
     selector: &str,
-    curves: &[Metric],
+    curves: Asked<'_>,
 ) -> Result<SweepResults, Failure> {
     let store =
         Store::open_to_read(&format!("sqlite:{}", path.display())).await.or_exit(Exit::Usage)?;
@@ -33,7 +38,30 @@ pub(crate) async fn results(
     results
 }
 
-async fn read(store: &Store, selector: &str, metrics: &[Metric]) -> Result<SweepResults, Failure> {
+/// Hands over every point of every curve of a sweep, run by run.
+///
+/// # Errors
+/// Exit code 2 for a file that is no store, 1 where it does not read, and of the sink.
+pub(crate) async fn stream(
+    path: &Path,
+    results: &SweepResults,
+    sink: &mut PartSink<'_>,
+) -> Result<(), Failure> {
+    let store =
+        Store::open_to_read(&format!("sqlite:{}", path.display())).await.or_exit(Exit::Usage)?;
+    for result in &results.runs {
+        let run = convert::run_id("run_id", &result.id).or_exit(Exit::Failed)?;
+        for metric in store.metrics_of(&run).await.or_exit(Exit::Failed)? {
+            let points = store.curve(&run, metric, -1, u32::MAX).await.or_exit(Exit::Failed)?;
+            let points: Vec<(u64, f64)> =
+                points.into_iter().map(|point| (point.step, point.value)).collect();
+            sink(&result.id, metric, &points)?;
+        }
+    }
+    store.close().await.or_exit(Exit::Failed)
+}
+
+async fn read(store: &Store, selector: &str, asked: Asked<'_>) -> Result<SweepResults, Failure> {
     let sweep = if selector == "last" {
         let sweeps = store.sweeps().await.or_exit(Exit::Failed)?;
         sweeps.into_iter().next().ok_or_else(|| {
@@ -50,6 +78,9 @@ async fn read(store: &Store, selector: &str, metrics: &[Metric]) -> Result<Sweep
     };
     let text = store.recipe(&sweep.id).await.or_exit(Exit::Failed)?;
     let recipe = Recipe::parse(&format!("{}.toml", sweep.name), &text).or_exit(Exit::Failed)?;
+    let counts = store.counts(&sweep.id).await.or_exit(Exit::Failed)?;
+    let total: u64 = counts.iter().map(|count| count.runs).sum();
+    let buckets = asked.buckets(usize::try_from(total).unwrap_or(usize::MAX));
     let (mut runs, mut curves) = (Vec::new(), BTreeMap::new());
     let mut after = -1;
     loop {
@@ -57,11 +88,11 @@ async fn read(store: &Store, selector: &str, metrics: &[Metric]) -> Result<Sweep
         let Some(last) = page.last() else { break };
         after = last.position;
         for record in page {
-            curves.insert(record.id.to_string(), read_curves(store, &record.id, metrics).await?);
+            let read = read_curves(store, &record.id, asked.metrics, buckets).await?;
+            curves.insert(record.id.to_string(), read);
             runs.push(run_result(record)?);
         }
     }
-    let counts = store.counts(&sweep.id).await.or_exit(Exit::Failed)?;
     Ok(SweepResults {
         id: sweep.id.to_string(),
         name: sweep.name,
@@ -79,6 +110,7 @@ async fn read_curves(
     store: &Store,
     run: &RunId,
     metrics: &[Metric],
+    buckets: Option<usize>,
 ) -> Result<BTreeMap<Metric, Curve>, Failure> {
     let mut curves = BTreeMap::new();
     if metrics.is_empty() {
@@ -87,11 +119,24 @@ async fn read_curves(
     for metric in store.metrics_of(run).await.or_exit(Exit::Failed)? {
         if metrics.contains(&metric) {
             let points = store.curve(run, metric, -1, u32::MAX).await.or_exit(Exit::Failed)?;
-            let curve = points.into_iter().map(|point| (point.step, point.value));
-            curves.insert(metric, curve.collect());
+            curves.insert(metric, gathered(&points, buckets));
         }
     }
     Ok(curves)
+}
+
+fn gathered(points: &[Point], buckets: Option<usize>) -> Curve {
+    let Some(buckets) = buckets else {
+        let points: Vec<(u64, f64)> = points.iter().map(|p| (p.step, p.value)).collect();
+        return Curve::from(points);
+    };
+    let mut curve = Curve::default();
+    for Bucket { first_step, last_step, points, not_finite, min, max, last } in
+        downsample(points, buckets)
+    {
+        curve.push(&v1::Bucket { first_step, last_step, points, not_finite, min, max, last });
+    }
+    curve
 }
 
 fn run_result(record: RunRecord) -> Result<RunResult, Failure> {
@@ -114,5 +159,6 @@ fn run_result(record: RunRecord) -> Result<RunResult, Failure> {
         device_refused: record.device_refused,
         paused: record.paused,
         peak_memory_bytes: record.peak_memory_bytes,
+        points_thinned: record.points_thinned,
     })
 }

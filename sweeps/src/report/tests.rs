@@ -22,6 +22,8 @@ fn run(label: String, n: f64, d: f64, role: RunRole, i: usize) -> RunCurve {
         flops: 5.2 * n * share * d,
         seconds: Some(2e-10 * n * share * d),
         loss,
+        points: 1,
+        spread: None,
     };
     let shares = |count: u8, least: f64| {
         (1..=count).map(move |k| (k, least.powf(1.0 - f64::from(k) / f64::from(count))))
@@ -43,6 +45,7 @@ fn run(label: String, n: f64, d: f64, role: RunRole, i: usize) -> RunCurve {
         validation: shares(12, 0.01)
             .map(|(k, share)| place(share, if k == 12 { loss } else { law(n, share * d) + 0.04 }))
             .collect(),
+        thinned: 0,
     }
 }
 

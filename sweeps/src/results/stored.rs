@@ -2,12 +2,10 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use sweep_spec::metric::Metric;
-
 use crate::{
     client::{AccessArgs, block_on, select_sweep},
     exit::Failure,
-    results::{self, SweepResults},
+    results::{self, Asked, PartSink, SweepResults},
 };
 
 /// Which store to read.
@@ -22,13 +20,12 @@ pub(crate) struct StoredArgs {
 }
 
 impl StoredArgs {
-    /// A sweep by name, id, beginning of an id, or `last`; with the curves of these metrics only,
-    /// since they are the bulk of it.
+    /// A sweep by name, id, beginning of an id, or `last`, with the curves that are asked for.
     ///
     /// # Errors
     /// Exit code 2 for a file that is no store, 3 where no coordinator answers, 4 for a sweep that
     /// is not there, 1 for what does not read.
-    pub(crate) fn results(&self, name: &str, curves: &[Metric]) -> Result<SweepResults, Failure> {
+    pub(crate) fn results(&self, name: &str, curves: Asked<'_>) -> Result<SweepResults, Failure> {
         #[cfg(feature = "local")]
         if let Some(path) = &self.db {
             let mut results = block_on(crate::local::store::results(path, name, curves))?;
@@ -53,6 +50,25 @@ impl StoredArgs {
             (None, Some(access)) => vec!["--access".into(), access.into()],
             (None, None) => Vec::new(),
         }
+    }
+
+    /// Hands over every point of every curve of a sweep.
+    ///
+    /// # Errors
+    /// As for the results, and of the sink.
+    pub(crate) fn stream(
+        &self,
+        results: &SweepResults,
+        sink: &mut PartSink<'_>,
+    ) -> Result<(), Failure> {
+        #[cfg(feature = "local")]
+        if let Some(path) = &self.db {
+            return block_on(crate::local::store::stream(path, results, sink));
+        }
+        block_on(async {
+            let mut control = self.access.connect().await?;
+            results::stream(&mut control, results, sink).await
+        })
     }
 
     /// Where the worker beside the store left its checkpoints: `sweep run` puts both into one folder.

@@ -92,7 +92,7 @@ fn curves(input: &PlotInput) -> Vec<(&RunCurve, Vec<[f64; 2]>)> {
         .iter()
         .map(|run| {
             let curve = if run.validation.len() > 1 { &run.validation } else { &run.train };
-            (run, thinned(curve, input.runs.len(), |point| Some(6.0 * run.n * point.tokens)))
+            (run, thinned(curve, input.runs.len(), |point| Some(6.0 * run.n * point.tokens)).line)
         })
         .filter(|(_, points)| points.len() > 1)
         .take(RUNS_MOST)

@@ -1,16 +1,23 @@
-//! Loss of every run while it was trained, over steps, tokens, FLOPs or seconds. Failed and diverged
+//! Loss of every run while it was trained, over steps, tokens, FLOPs or seconds. Where neighbouring
+//! points were gathered, a faint band goes from their least to their largest. Failed and diverged
 //! runs are marked where they ended, not dropped.
 
 use sweep_spec::run::RunRole;
 
 use super::{
     CurveAxis,
-    runs::{CHECK_LEGEND, RUNS_MOST, Sizes, ends, facts, figure, loss_axis, size_legend, thinned},
+    runs::{
+        CHECK_LEGEND, RUNS_MOST, Sizes, Thin, ends, facts, figure, loss_axis, size_legend, thinned,
+    },
 };
 use crate::{
     figure::{Axis, Dash, Figure, Mark, Panel, Series, Shape, Style, Tone, Weight},
     input::{CurvePoint, PlotInput, RunCurve, RunState},
 };
+
+/// How the series of a run beside its strong line are called.
+const TRAINING: &str = "training loss";
+const SPREAD: &str = "least and largest of neighbours";
 
 pub(super) fn build(input: &PlotInput, axis: CurveAxis, name: &str) -> Figure {
     let (x_axis, x): (Axis, fn(&CurvePoint) -> Option<f64>) = match axis {
@@ -21,27 +28,23 @@ pub(super) fn build(input: &PlotInput, axis: CurveAxis, name: &str) -> Figure {
     };
     let sizes = Sizes::of(&input.runs);
     let mut panel = Panel::new(x_axis, loss_axis("loss"));
-    let mut drawn = 0;
+    let (mut drawn, mut points, mut thinned_out) = (0, 0, 0);
     let with_curves = input.runs.iter().filter(|run| !curve_of(run).is_empty());
     let count = with_curves.clone().count();
     for run in with_curves.clone().take(RUNS_MOST) {
         let before = panel.series.len();
         draw_run(&mut panel, run, &sizes, |curve| thinned(curve, count, x));
-        drawn += usize::from(panel.series.len() > before);
+        if panel.series.len() > before {
+            drawn += 1;
+            let behind = run.train.iter().chain(&run.validation);
+            points += behind.map(|point| u64::from(point.points)).sum::<u64>();
+            thinned_out += run.thinned;
+        }
     }
     draw_entropy(&mut panel, input.entropy);
     let mut facts = facts(input, drawn);
     facts.runs_hidden = count - drawn;
-    let both = input.runs.iter().any(|run| !run.validation.is_empty() && !run.train.is_empty());
-    facts.notes.push(
-        if both {
-            "Strong lines: validation loss; faint lines: training loss, lowest, highest and last \
-             value of each bucket. The mark at the end of a line gives its size."
-        } else {
-            "The mark at the end of a line gives its size."
-        }
-        .to_owned(),
-    );
+    facts.notes.extend(notes(&panel, points, thinned_out));
     let missing = (drawn == 0).then(|| {
         let failed = input.runs.iter().filter(|run| run.failed()).count();
         format!("No run has a curve yet: {} runs, {failed} of them failed.", input.runs.len())
@@ -54,6 +57,32 @@ pub(super) fn build(input: &PlotInput, axis: CurveAxis, name: &str) -> Figure {
     figure(name, "Loss curves", description, vec![panel], facts, missing)
 }
 
+/// What the lines are, and how many points stand behind them.
+fn notes(panel: &Panel, points: u64, thinned_out: u64) -> Vec<String> {
+    let has = |label: &str| panel.series.iter().any(|series| series.label.ends_with(label));
+    let mut text = String::new();
+    if has(TRAINING) {
+        text.push_str("Strong lines: validation loss; faint lines: training loss. ");
+    }
+    if has(SPREAD) {
+        text.push_str(
+            "Neighbouring points are gathered: a line goes through the last of them, a band from \
+             their least to their largest. ",
+        );
+    }
+    text.push_str("The mark at the end of a line gives its size.");
+    let mut notes = vec![text];
+    if points > 0 {
+        notes.push(format!("Points behind the lines: {points}."));
+    }
+    if thinned_out > 0 {
+        notes.push(format!(
+            "Points that a full spool left out before: {thinned_out}, of training only."
+        ));
+    }
+    notes
+}
+
 /// Validation where there is enough of it for a line, else training.
 fn curve_of(run: &RunCurve) -> &[CurvePoint] {
     if run.validation.len() > 1 { &run.validation } else { &run.train }
@@ -63,16 +92,19 @@ fn draw_run(
     panel: &mut Panel,
     run: &RunCurve,
     sizes: &Sizes,
-    thin: impl Fn(&[CurvePoint]) -> Vec<[f64; 2]>,
+    thin: impl Fn(&[CurvePoint]) -> Thin,
 ) {
     let check = run.role == RunRole::Check;
     let tone = if check { Tone::Ink } else { sizes.tone(run.n) };
-    let main = thin(curve_of(run));
+    let Thin { line: main, band } = thin(curve_of(run));
     let Some(&end) = main.last() else { return };
+    draw_band(panel, run, tone, band);
     if run.validation.len() > 1 && !run.train.is_empty() {
+        let Thin { line, band } = thin(&run.train);
+        draw_band(panel, run, tone, band);
         let style = Style::line(tone).weight(Weight::Faint);
-        let mark = Mark::Line { points: thin(&run.train) };
-        panel.series.push(Series::new(format!("{}: training loss", run.label), style, mark));
+        let label = format!("{}: {TRAINING}", run.label);
+        panel.series.push(Series::new(label, style, Mark::Line { points: line }));
     }
     let shape = if check { Shape::Star } else { sizes.shape(run.n) };
     let style = match run.state {
@@ -93,6 +125,14 @@ fn draw_run(
         let mark = Mark::Points { points: vec![end] };
         panel.series.push(Series::new(label, style, mark).legend("failed or diverged"));
         panel.note(end, word, Tone::Ink);
+    }
+}
+
+fn draw_band(panel: &mut Panel, run: &RunCurve, tone: Tone, points: Vec<[f64; 3]>) {
+    if points.len() > 1 {
+        let style = Style::line(tone).weight(Weight::Faint);
+        let label = format!("{}: {SPREAD}", run.label);
+        panel.series.push(Series::new(label, style, Mark::Band { points }));
     }
 }
 

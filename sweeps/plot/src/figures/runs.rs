@@ -241,39 +241,52 @@ pub(super) fn no_error(from: f64, to: f64) -> Series {
     Series::new("no error", style, Mark::Line { points: vec![[from, 0.0], [to, 0.0]] })
 }
 
+/// A curve that is thin enough to draw beside others.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Thin {
+    /// (x, loss); where neighbours were gathered, the last of them.
+    pub(super) line: Vec<[f64; 2]>,
+    /// (x, least, largest) of what was gathered; empty where nothing was.
+    pub(super) band: Vec<[f64; 3]>,
+}
+
 /// A curve as (x, loss), thin enough to draw beside others; values that are no number are left
 /// out.
 pub(super) fn thinned(
     curve: &[CurvePoint],
     curves: usize,
     x: impl Fn(&CurvePoint) -> Option<f64>,
-) -> Vec<[f64; 2]> {
+) -> Thin {
     let buckets = (BUCKETS_ALL / curves.clamp(1, RUNS_MOST)).clamp(BUCKETS_LEAST, BUCKETS);
-    let points: Vec<[f64; 2]> = curve
+    let points: Vec<(f64, &CurvePoint)> = curve
         .iter()
-        .filter_map(|point| Some([rounded(x(point)?), rounded(point.loss)]))
-        .filter(|[x, y]| x.is_finite() && *x > 0.0 && y.is_finite() && *y > 0.0)
+        .filter_map(|point| Some((rounded(x(point)?), point)))
+        .filter(|(x, _)| x.is_finite() && *x > 0.0)
         .collect();
-    let (Some(first), Some(last)) = (points.first(), points.last()) else { return points };
-    if points.len() <= 2 * buckets {
-        return points;
-    }
+    let (Some(first), Some(last)) = (points.first(), points.last()) else { return Thin::default() };
+    let many = points.len() > 2 * buckets;
     #[expect(clippy::cast_precision_loss, reason = "a few hundred buckets")]
-    let per_log = buckets as f64 / (last[0] / first[0]).ln();
-    let bucket = |point: &[f64; 2]| ((point[0] / first[0]).ln() * per_log).floor();
-    points
-        .chunk_by(|a, b| bucket(a) == bucket(b))
-        .flat_map(|chunk| {
-            let by_loss = |a: &usize, b: &usize| chunk[*a][1].total_cmp(&chunk[*b][1]);
-            let lowest = (0..chunk.len()).min_by(by_loss);
-            let highest = (0..chunk.len()).max_by(by_loss);
-            let mut kept: Vec<usize> =
-                [lowest, highest, Some(chunk.len() - 1)].into_iter().flatten().collect();
-            kept.sort_unstable();
-            kept.dedup();
-            kept.into_iter().map(|i| chunk[i]).collect::<Vec<_>>()
-        })
-        .collect()
+    let per_log = buckets as f64 / (last.0 / first.0).ln();
+    let bucket = |x: f64| ((x / first.0).ln() * per_log).floor();
+    let mut thin = Thin::default();
+    for chunk in points.chunk_by(|a, b| many && bucket(a.0) == bucket(b.0)) {
+        let positive = |loss: &f64| loss.is_finite() && *loss > 0.0;
+        if let Some((x, point)) = chunk.iter().rfind(|(_, point)| positive(&point.loss)) {
+            thin.line.push([*x, rounded(point.loss)]);
+        }
+        let losses = chunk.iter().flat_map(|(_, point)| {
+            let [least, largest] = point.spread.unwrap_or([point.loss; 2]);
+            [least, point.loss, largest]
+        });
+        let ends = ends(losses.filter(positive));
+        if let (Some([low, high]), Some((x, _))) = (ends, chunk.last()) {
+            thin.band.push([*x, rounded(low), rounded(high)]);
+        }
+    }
+    if thin.band.iter().all(|[_, low, high]| low == high) {
+        thin.band.clear();
+    }
+    thin
 }
 
 /// Six significant digits: a drawing shows three, and the page stays small.
@@ -296,15 +309,43 @@ mod tests {
         let curve: Vec<CurvePoint> = (0..100_000)
             .map(|i| {
                 let x = f64::from(i);
-                CurvePoint { step: x, tokens: x, flops: x, seconds: None, loss: loss(i) }
+                CurvePoint {
+                    step: x,
+                    tokens: x,
+                    flops: x,
+                    seconds: None,
+                    loss: loss(i),
+                    points: 1,
+                    spread: None,
+                }
             })
             .collect();
-        let thin = thinned(&curve, 20, |point| Some(point.tokens));
-        assert!(thin.len() < 3 * BUCKETS + 3, "{}", thin.len());
-        assert!(thin.contains(&[31_415.0, 9.0]) && thin.contains(&[27_182.0, 0.5]));
-        assert_eq!(thin.last().map(|p| p[0]), Some(99_999.0));
-        assert!(thin.is_sorted_by(|a, b| a[0] <= b[0]));
-        assert!(thinned(&curve, 100, |point| Some(point.tokens)).len() < 3 * 50 + 3);
-        assert!(thinned(&curve, 20, |point| point.seconds).is_empty(), "not measured, not drawn");
+        let Thin { line, band } = thinned(&curve, 20, |point| Some(point.tokens));
+        assert!(line.len() <= BUCKETS + 1 && line.len() == band.len(), "{}", line.len());
+        assert!(band.iter().any(|p| p[2] == 9.0) && band.iter().any(|p| p[1] == 0.5));
+        assert_eq!(line.last().map(|p| p[0]), Some(99_999.0));
+        assert!(line.is_sorted_by(|a, b| a[0] <= b[0]));
+        assert!(thinned(&curve, 100, |point| Some(point.tokens)).line.len() <= 51);
+        let unmeasured = thinned(&curve, 20, |point| point.seconds);
+        assert_eq!(unmeasured, Thin::default(), "not measured, not drawn");
+    }
+
+    #[test]
+    fn what_a_store_gathered_keeps_its_extremes_in_a_short_curve_too() {
+        let point = |x: f64, loss: f64, spread| CurvePoint {
+            step: x,
+            tokens: x,
+            flops: x,
+            seconds: None,
+            loss,
+            points: 10,
+            spread,
+        };
+        let curve = [point(10.0, 3.0, Some([2.5, 4.0])), point(20.0, f64::NAN, Some([2.0, 9.0]))];
+        let thin = thinned(&curve, 1, |point| Some(point.tokens));
+        assert_eq!(thin.line, [[10.0, 3.0]], "a loss that is no number has no place");
+        assert_eq!(thin.band, [[10.0, 2.5, 4.0], [20.0, 2.0, 9.0]]);
+        let alone = [point(10.0, 3.0, None), point(20.0, 2.0, None)];
+        assert!(thinned(&alone, 1, |point| Some(point.tokens)).band.is_empty());
     }
 }

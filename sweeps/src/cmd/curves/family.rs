@@ -77,7 +77,8 @@ pub(crate) fn of_sweep(results: &SweepResults, metric: Metric) -> Vec<Family> {
         });
         let family = &mut families[place].1;
         let points = results.curves.get(&run.id).and_then(|curves| curves.get(&metric));
-        let losses = points.into_iter().flatten().filter(|(step, loss)| *step > 0 && *loss > 0.0);
+        let losses = points.into_iter().flat_map(|curve| curve.iter());
+        let losses = losses.filter(|(step, loss)| *step > 0 && *loss > 0.0);
         let curve = Curve {
             name: run.label(),
             rates: rates(config, config.steps),

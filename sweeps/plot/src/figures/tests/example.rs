@@ -35,6 +35,8 @@ fn run(label: &str, n: f64, d: f64, role: RunRole, seed: usize) -> RunCurve {
         flops: 5.2 * n * share * d,
         seconds: Some(2e-10 * n * share * d),
         loss,
+        points: 1,
+        spread: None,
     };
     // On the way the learning rate is still high.
     let on_the_way =
@@ -65,6 +67,7 @@ fn run(label: &str, n: f64, d: f64, role: RunRole, seed: usize) -> RunCurve {
         loss: Some(law(n, d) * wobble(seed)),
         train,
         validation,
+        thinned: 0,
     }
 }
 
