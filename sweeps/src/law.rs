@@ -1,7 +1,7 @@
 //! The fit that a recipe asks for, over the results of its sweep.
 
 use sweep_fit::{Fit, FitError, Intervals, Law, Method, Objective, Observation, Options};
-use sweep_plot::input::PlotInput;
+use sweep_plot::input::{FrontierInput, PlotInput};
 use sweep_spec::recipe::FitPlan;
 
 use crate::{
@@ -63,13 +63,30 @@ pub(crate) fn rehearsal(observations: &[Observation], options: &Options) -> Opti
     sweep_fit::fit(observations, &options).ok()
 }
 
+/// Power laws of C = 6 N D alone, with and without a floor, over the observations of least loss for
+/// their compute.
+fn frontier(observations: &[Observation], options: &Options) -> FrontierInput {
+    // The axis of the figure: exact FLOPs would shift small models against large ones.
+    let rows: Vec<Observation> =
+        observations.iter().map(|row| Observation { flops: None, ..row.clone() }).collect();
+    let best = sweep_fit::frontier(&rows);
+    let fitted = |law: Law| {
+        let objective = options.objective;
+        sweep_fit::fit(&best, &Options { law, objective, ..Options::default() }).ok()
+    };
+    FrontierInput { without_floor: fitted(Law::Power), with_floor: fitted(Law::PowerFloor) }
+}
+
 /// What the figures and the report need, with the fits that can be made.
 pub(crate) fn plot_input(results: &SweepResults) -> (PlotInput, Result<Fit, Failure>) {
     let fit = fit(results);
     let mut input = results.plot_input();
     input.isoflop = isoflop(results).and_then(Result::ok);
-    let options = options(results.fit_plan()).ok().filter(|_| fit.is_ok());
-    input.rehearsal = options.and_then(|options| rehearsal(&results.observations(), &options));
+    if let Ok(options) = options(results.fit_plan()) {
+        let observations = results.observations();
+        input.rehearsal = fit.is_ok().then(|| rehearsal(&observations, &options)).flatten();
+        input.frontier = frontier(&observations, &options);
+    }
     let bootstrap = results.fit_plan().bootstrap;
     input.interval = (bootstrap > 0).then(|| format!("{bootstrap} case bootstraps, 95 %"));
     input.fit = fit.as_ref().ok().cloned();

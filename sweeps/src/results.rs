@@ -12,7 +12,8 @@ use std::path::Path;
 
 use sweep_fit::Observation;
 use sweep_plot::input::{
-    DiffusionInput, DiffusionRun, PlotInput, RunCurve, RunState as PlotState, SampleSheet,
+    DiffusionInput, DiffusionRun, FrontierInput, PlotInput, RunCurve, RunState as PlotState,
+    SampleSheet,
 };
 use sweep_proto::{client::Control, convert, v1};
 use sweep_spec::{
@@ -227,6 +228,7 @@ impl SweepResults {
             fit: None,
             isoflop: None,
             rehearsal: None,
+            frontier: FrontierInput::default(),
             interval: None,
             n_convention: format!("N: {}", convention_words(convention)),
             entropy: self.runs.first().and_then(|run| run.run.manifest.entropy),

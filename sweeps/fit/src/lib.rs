@@ -23,6 +23,7 @@ mod envelope;
 mod error;
 mod fit;
 mod formula;
+mod frontier;
 mod gadre;
 mod interval;
 mod isoflop;
@@ -63,6 +64,7 @@ pub use fit::{
     Allocation, Certificate, Direction, Estimate, Exponents, Fit, FittedPoint, Forecast, HeldOut,
     NextRun, Parameter,
 };
+pub use frontier::frontier;
 pub use interval::Intervals;
 pub use isoflop::{Budget, Isoflop, Verdict, isoflop};
 pub use law::Law;

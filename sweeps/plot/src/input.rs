@@ -19,6 +19,8 @@ pub struct PlotInput {
     /// The same law without the fifth of highest compute, which it then predicts; absent where too
     /// few are left.
     pub rehearsal: Option<Fit>,
+    /// Power laws of the loss against C = 6 N D.
+    pub frontier: FrontierInput,
     /// How intervals of `fit` were made, for example `2000 case bootstraps, 95 %`; absent where
     /// there are none.
     pub interval: Option<String>,
@@ -32,6 +34,16 @@ pub struct PlotInput {
     pub tasks: Vec<TaskInput>,
     /// Calibrations of runs at their end.
     pub calibrations: Vec<CalibrationInput>,
+}
+
+/// Power laws of one variable, C, over the fitted runs of least loss for their compute; absent
+/// where these are too few.
+#[derive(Clone, Debug, Default)]
+pub struct FrontierInput {
+    /// L = A C^-alpha.
+    pub without_floor: Option<Fit>,
+    /// L = E + A C^-alpha.
+    pub with_floor: Option<Fit>,
 }
 
 /// A task with its scores.

@@ -115,12 +115,21 @@ pub fn forecast_text(fit: &Fit, run: &RunCurve) -> Option<String> {
 /// Root mean square of the relative errors of the fitted runs, in per cent.
 #[must_use]
 pub fn rms_percent(fit: &Fit, runs: &[&RunCurve]) -> Option<f64> {
-    let squares: Vec<f64> = runs
-        .iter()
-        .filter(|run| run.role == RunRole::Fit)
-        .filter_map(|run| error_percent(fit, run))
-        .map(|error| error * error)
-        .collect();
+    let fitted = runs.iter().filter(|run| run.role == RunRole::Fit);
+    rms(fitted.filter_map(|run| error_percent(fit, run)))
+}
+
+/// A law of one variable with its constants, and what it leaves over of the points it was fitted
+/// to.
+#[must_use]
+pub fn single_law_text(fit: &Fit) -> String {
+    let errors = fit.points.iter().map(|point| 100.0 * point.log_residual.exp_m1());
+    let spread = rms(errors).map_or_else(String::new, |rms| format!(", errors {rms:.2} % rms"));
+    format!("{}{spread}", law_text(fit))
+}
+
+fn rms(errors: impl Iterator<Item = f64>) -> Option<f64> {
+    let squares: Vec<f64> = errors.map(|error| error * error).collect();
     #[expect(clippy::cast_precision_loss, reason = "a number of runs")]
     let n = squares.len() as f64;
     (n > 0.0).then(|| (squares.iter().sum::<f64>() / n).sqrt())

@@ -1,7 +1,7 @@
 //! A page of a small sweep, of an empty one, and of one whose texts try to leave their place.
 
 use sweep_fit::{Law, Observation, Options};
-use sweep_plot::input::CurvePoint;
+use sweep_plot::input::{CurvePoint, FrontierInput};
 
 use super::*;
 
@@ -109,6 +109,7 @@ fn example() -> ReportInput {
             fit: Some(fit),
             isoflop: None,
             rehearsal,
+            frontier: FrontierInput::default(),
             interval: Some("100 case bootstraps, 95 %".to_owned()),
             n_convention: "N: all parameters".to_owned(),
             entropy: None,

@@ -1,9 +1,10 @@
 //! Loss against compute: every curve, their lower envelope, the final losses, and the frontier of
-//! the law, beyond the fitted runs dashed on a shaded ground. Where the law has a floor E, a
-//! second panel shows the loss above it, where the frontier of a power law is straight.
+//! the law, beyond the fitted runs dashed on a shaded ground; beside it two power laws of C alone,
+//! with and without a floor, over the runs of least loss for their compute. Where the law has a
+//! floor E, a second panel shows the loss above it, where the frontier of a power law is straight.
 
 use sweep_fit::Fit;
-use sweep_spec::run::RunRole;
+use sweep_spec::{run::RunRole, units::si};
 
 use super::runs::{
     PLACES, RUNS_MOST, Sizes, ends, figure, finished, fitted_compute, law_facts, log_places,
@@ -12,21 +13,21 @@ use super::runs::{
 use crate::{
     figure::{Axis, Dash, Figure, Mark, Panel, Series, Style, Tone, Weight},
     input::{PlotInput, RunCurve},
-    text::short,
+    text::{short, single_law_text},
 };
 
 /// How far the frontier is drawn beyond the fitted runs where no check run lies further.
 const REACH: f64 = 3.0;
 
 pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
-    let compute = || Axis::log("training compute C", "FLOPs");
     let sizes = Sizes::of(&input.runs);
     let runs = finished(input);
     let curves = curves(input);
-    let mut panel = Panel::new(compute(), loss_axis("loss"));
+    let mut panel = Panel::new(Axis::log("training compute C", "FLOPs"), loss_axis("loss"));
     let range = fitted_compute(input).map(|[low, high]| [low, high, reach(input, high)]);
     let law = input.fit.as_ref().and_then(|fit| Some((fit, range?)));
-    if let Some((_, [_, high, _])) = law {
+    let extrapolated = law.is_some() || !power_fits(input).is_empty();
+    if let Some([_, high, _]) = range.filter(|_| extrapolated) {
         panel.series.push(beyond(high));
     }
     for (run, points) in &curves {
@@ -45,18 +46,14 @@ pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
         panel.series.push(series.legend("lower envelope of the fitted runs' curves"));
     }
     panel.series.extend(scatter(&runs, &sizes, |run| Some([run.compute(), run.final_loss()?])));
+    if let Some(range) = range {
+        panel.series.extend(power_laws(input, range));
+    }
     let floor = input.fit.as_ref().and_then(|fit| fit.param("E")).filter(|e| *e > 0.0);
     let mut panels = vec![];
     if let Some((fit, range)) = law {
         panel.series.extend(frontier(fit, range, 0.0));
-        if let Some(floor) = floor {
-            let mut above = Panel::new(compute(), loss_axis("L \u{2212} E"));
-            above.series.push(beyond(range[1]));
-            let place = |run: &RunCurve| Some([run.compute(), run.final_loss()? - floor]);
-            above.series.extend(scatter(&runs, &sizes, place));
-            above.series.extend(frontier(fit, range, floor));
-            panels.push(above.titled(&format!("loss above the law's floor, E = {}", short(floor))));
-        }
+        panels.extend(floor.map(|floor| above_floor(fit, range, floor, &runs, &sizes)));
     }
     let panel = if panels.is_empty() { panel } else { panel.titled("loss") };
     panels.insert(0, panel);
@@ -73,6 +70,7 @@ pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
          come to its end."
             .to_owned(),
     );
+    facts.notes.extend(range.map(|[_, _, reach]| power_law_text(input, reach)));
     let description = format!(
         "Loss of {} runs against training compute on two logarithmic axes, with the lower \
          envelope of the curves{}.",
@@ -141,6 +139,58 @@ fn beyond(high: f64) -> Series {
     let mark = Mark::Region { from: high, to: f64::INFINITY };
     Series::new("beyond the fitted runs", Style::line(Tone::Muted), mark)
         .legend("beyond the fitted runs")
+}
+
+/// The loss above the law's floor, where its frontier is straight.
+fn above_floor(fit: &Fit, range: [f64; 3], floor: f64, runs: &[&RunCurve], sizes: &Sizes) -> Panel {
+    let compute = Axis::log("training compute C", "FLOPs");
+    let mut above = Panel::new(compute, loss_axis("L \u{2212} E"));
+    above.series.push(beyond(range[1]));
+    let place = |run: &RunCurve| Some([run.compute(), run.final_loss()? - floor]);
+    above.series.extend(scatter(runs, sizes, place));
+    above.series.extend(frontier(fit, range, floor));
+    above.titled(&format!("loss above the law's floor, E = {}", short(floor)))
+}
+
+/// The power laws of C alone, from the fitted runs to as far as the frontier goes.
+fn power_laws(input: &PlotInput, [low, _, reach]: [f64; 3]) -> Vec<Series> {
+    let frontier = &input.frontier;
+    [
+        (&frontier.without_floor, "power law of C without a floor", Dash::Dotted),
+        (&frontier.with_floor, "power law of C with a floor E", Dash::Dashed),
+    ]
+    .into_iter()
+    .filter_map(|(fit, text, dash)| {
+        let fit = fit.as_ref()?;
+        let place = |c: f64| Some([c, fit.predict_single(c)?]);
+        let points = log_places(low, reach, PLACES).into_iter().filter_map(place).collect();
+        let style = Style::line(Tone::Reference).dash(dash);
+        Some(Series::new(text, style, Mark::Line { points }).legend(text))
+    })
+    .collect()
+}
+
+fn power_fits(input: &PlotInput) -> Vec<&Fit> {
+    input.frontier.without_floor.iter().chain(&input.frontier.with_floor).collect()
+}
+
+/// The power laws with their constants, and where they part.
+fn power_law_text(input: &PlotInput, reach: f64) -> String {
+    let laws = power_fits(input);
+    if laws.is_empty() {
+        return "Too few runs have the least loss for their compute: no power law of C alone."
+            .to_owned();
+    }
+    let told: Vec<String> = laws.iter().map(|fit| single_law_text(fit)).collect();
+    let ahead: Vec<String> =
+        laws.iter().filter_map(|fit| Some(short(fit.predict_single(reach)?))).collect();
+    format!(
+        "Power laws of x = C over the runs of least loss for their compute, without intervals: \
+         {}. At {} FLOPs: {}.",
+        told.join("; "),
+        si(reach),
+        ahead.join(" and ")
+    )
 }
 
 /// The law's loss at the best split of every budget, less `floor`.

@@ -9,8 +9,8 @@ use sweep_fit::{
 use sweep_spec::run::RunRole;
 
 use crate::input::{
-    BendInput, BendOf, CalibrationInput, CurvePoint, PlotInput, RunCurve, RunState, TaskInput,
-    TaskScore,
+    BendInput, BendOf, CalibrationInput, CurvePoint, FrontierInput, PlotInput, RunCurve, RunState,
+    TaskInput, TaskScore,
 };
 
 const E: f64 = 1.2;
@@ -80,6 +80,18 @@ fn rehearsal(runs: &[RunCurve]) -> Option<Fit> {
     sweep_fit::fit(&rows, &options).ok()
 }
 
+/// Power laws over the fitted runs of least loss for their compute.
+fn frontier(runs: &[RunCurve]) -> FrontierInput {
+    let fitted = runs.iter().filter(|run| run.role == RunRole::Fit);
+    let rows: Vec<Observation> =
+        fitted.filter_map(|run| Some(Observation::new(run.n, run.d, run.final_loss()?))).collect();
+    let law = |law| {
+        let options = Options { law, ..Options::default() };
+        sweep_fit::fit(&sweep_fit::frontier(&rows), &options).ok()
+    };
+    FrontierInput { without_floor: law(Law::Power), with_floor: law(Law::PowerFloor) }
+}
+
 /// The whole sweep.
 pub(in crate::figures) fn sweep() -> PlotInput {
     let mut runs = Vec::new();
@@ -93,6 +105,7 @@ pub(in crate::figures) fn sweep() -> PlotInput {
     spoil(&mut runs[9], RunState::Diverged, "loss became infinite at step 97", 4);
     PlotInput {
         rehearsal: rehearsal(&runs),
+        frontier: frontier(&runs),
         runs,
         fit: Some(fit()),
         isoflop: None,
