@@ -55,14 +55,52 @@ fn terminal_pictures_stay_as_they_were_looked_at() {
 
 #[test]
 fn the_json_of_a_figure_is_its_data() {
-    let figure = FigureKind::Predicted.build(&example::sweep());
-    insta::assert_json_snapshot!("predicted.json", json_of(&figure));
-    for kind in FigureKind::ALL {
-        let value = json_of(&kind.build(&example::sweep()));
+    for (name, figure) in examples() {
+        let value = json_of(&figure);
         assert_eq!(value["schema"], "sweep.figure/1");
-        assert_eq!(value["name"], kind.name());
-        assert_eq!(value["facts"]["runs_failed"], 2);
+        assert_eq!(value["name"], figure.name);
+        insta::assert_snapshot!(format!("{name}.json"), lines_of(&figure));
     }
+}
+
+/// A figure of every kind.
+fn examples() -> Vec<(String, Figure)> {
+    let of = |input: &PlotInput, kinds: &[FigureKind], more: &str| -> Vec<(String, Figure)> {
+        kinds.iter().map(|kind| (format!("{kind}{more}"), kind.build(input))).collect()
+    };
+    let scored = example::scored();
+    let of_tasks = &FigureKind::of(&scored)[FigureKind::ALL.len()..];
+    [
+        of(&example::sweep(), &FigureKind::ALL, ""),
+        of(&example::budgets(), &[FigureKind::Isoflop, FigureKind::Optimum], "-budgets"),
+        of(&images(), &FigureKind::DIFFUSION, ""),
+        of(&scored, of_tasks, ""),
+    ]
+    .concat()
+}
+
+/// Seven digits: the last ones of a fit depend on the library of the machine.
+struct Rounded;
+
+impl serde_json::ser::Formatter for Rounded {
+    fn write_f64<W: ?Sized + std::io::Write>(
+        &mut self,
+        out: &mut W,
+        v: f64,
+    ) -> std::io::Result<()> {
+        write!(out, "{}", format!("{v:.6e}").parse::<f64>().expect("a number"))
+    }
+}
+
+/// The JSON of a figure, a line for each axis, series and picture: a change shows where it is.
+fn lines_of(figure: &Figure) -> String {
+    let mut bytes = Vec::new();
+    let mut writer = serde_json::Serializer::with_formatter(&mut bytes, Rounded);
+    json::render(figure, &mut writer).expect("plain data");
+    let text = String::from_utf8(bytes).expect("JSON is UTF-8");
+    ["\"x\":{", "\"y\":{", "{\"label\":", "{\"caption\":", "{\"side\":", "\"notes\":", "\"facts\":"]
+        .iter()
+        .fold(text, |text, part| text.replace(part, &format!("\n{part}")))
 }
 
 #[test]
