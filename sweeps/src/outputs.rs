@@ -99,11 +99,12 @@ impl OutFolder {
         if let Some(fit) = fit {
             paths.push(self.write("fit.json", &json(fit)?)?);
         }
-        for kind in FigureKind::of(input) {
-            let drawn = svg::render(&kind.build(input), Paint::Standalone);
+        let figures = FigureKind::build_all(input);
+        for (kind, figure) in &figures {
+            let drawn = svg::render(figure, Paint::Standalone);
             paths.push(self.write(&format!("figures/{}.svg", kind.name()), drawn.as_bytes())?);
         }
-        let page = page::render(results, input, telling)?;
+        let page = page::render(results, input, &figures, telling)?;
         paths.push(self.write("report.html", page.as_bytes())?);
         Ok(paths)
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use sweep_fit::Fit;
-use sweep_plot::input::PlotInput;
+use sweep_plot::{figure::Figure, figures::FigureKind, input::PlotInput};
 use sweep_spec::{
     attempt::RunState,
     data::{DataManifest, DataSource},
@@ -47,6 +47,7 @@ pub(crate) struct Telling {
 pub(crate) fn render(
     results: &SweepResults,
     plot: &PlotInput,
+    figures: &[(FigureKind, Figure)],
     telling: &Telling,
 ) -> Result<String, Failure> {
     let input = ReportInput {
@@ -72,17 +73,22 @@ pub(crate) fn render(
         },
         facts: facts(results),
         texts: telling.texts.clone(),
-        checklist: plot.fit.as_ref().map_or_else(Vec::new, |fit| checklist(results, fit)),
+        checklist: plot.fit.as_ref().map_or_else(Vec::new, |fit| checklist(results, plot, fit)),
     };
-    report::render(&input).or_exit(Exit::Failed)
+    report::render(&input, figures).or_exit(Exit::Failed)
 }
 
 /// The checklist of the recipe's fit; the fit was made with these options.
-fn checklist(results: &SweepResults, fit: &Fit) -> Vec<Item> {
+fn checklist(results: &SweepResults, plot: &PlotInput, fit: &Fit) -> Vec<Item> {
     let observations = results.observations();
     let origin = format!("sweep {} ({})", results.name, results.id);
-    let basis =
-        Basis { observations: &observations, seconds: &[], origin: &origin, sweep: Some(results) };
+    let basis = Basis {
+        observations: &observations,
+        seconds: &[],
+        origin: &origin,
+        sweep: Some(results),
+        rehearsal: plot.rehearsal.as_ref(),
+    };
     law::options(results.fit_plan())
         .map_or_else(|_| Vec::new(), |options| checklist::fill(&basis, fit, &options))
 }

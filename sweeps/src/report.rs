@@ -136,21 +136,19 @@ pub(crate) enum ReportError {
     Json(#[from] serde_json::Error),
 }
 
-/// Writes the report as one HTML page.
+/// Writes the report as one HTML page, with the figures of its input.
 ///
 /// # Errors
 /// [`ReportError`]; an input whose lists agree gives no cause for one.
-pub(crate) fn render(input: &ReportInput) -> Result<String, ReportError> {
+pub(crate) fn render(
+    input: &ReportInput,
+    figures: &[(FigureKind, Figure)],
+) -> Result<String, ReportError> {
     let (runs, curves) = (input.runs.len(), input.plot.runs.len());
     if runs != curves {
         return Err(ReportError::RunsDiffer { runs, curves });
     }
-    // Once: a band of the optimum is a few hundred splits under every resampled fit.
-    let figures: Vec<(FigureKind, Figure)> = FigureKind::of(&input.plot)
-        .into_iter()
-        .map(|kind| (kind, kind.build(&input.plot)))
-        .collect();
-    let data = embedded(input, &figures)?;
+    let data = embedded(input, figures)?;
     let optima = input.plot.fit.as_ref().map_or_else(Vec::new, law::optima);
     let mut drawn = Figures::of(figures);
     let mut leading = std::mem::take(&mut drawn.others);
@@ -344,16 +342,16 @@ struct Figures {
 }
 
 impl Figures {
-    fn of(built: Vec<(FigureKind, Figure)>) -> Self {
+    fn of(built: &[(FigureKind, Figure)]) -> Self {
         let mut figures = Self::default();
         for (kind, figure) in built {
-            if let Some(missing) = figure.missing {
-                figures.left_out.push([kind.name().to_owned(), missing]);
+            if let Some(missing) = &figure.missing {
+                figures.left_out.push([kind.name().to_owned(), missing.clone()]);
                 continue;
             }
-            let svg = svg::render(&figure, Paint::Inline);
+            let svg = svg::render(figure, Paint::Inline);
             let name = kind.name().to_owned();
-            if let FigureKind::LossCurves(axis) = kind {
+            if let FigureKind::LossCurves(axis) = *kind {
                 figures.curves.push(Drawn { name, short: axis.name().to_owned(), svg });
             } else {
                 figures.others.push(Drawn { short: name.clone(), name, svg });

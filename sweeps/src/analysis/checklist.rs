@@ -58,7 +58,7 @@ pub(crate) fn fill(basis: &Basis<'_>, fit: &Fit, options: &Options) -> Vec<Item>
         known("optimiser and starts", optimiser(fit)),
         known("dropped observations", dropped(fit, options)),
         known("intervals", intervals(rows, options)),
-        held_out(rows, fit, options),
+        held_out(basis, fit, options),
         known("doubts", doubts(fit)),
     ]);
     items
@@ -186,11 +186,14 @@ fn intervals(rows: &[Observation], options: &Options) -> String {
 }
 
 /// The error ahead: of this fit where it held something out, else of a rehearsal.
-fn held_out(rows: &[Observation], fit: &Fit, options: &Options) -> Item {
+fn held_out(basis: &Basis<'_>, fit: &Fit, options: &Options) -> Item {
     const ITEM: &str = "held-out error";
-    let judged = match fit.held_out {
-        Some(_) => held_out_text(fit),
-        None => law::rehearsal(rows, options).as_ref().and_then(held_out_text),
+    let judged = match (fit.held_out, basis.rehearsal) {
+        (Some(_), _) => held_out_text(fit),
+        (None, Some(rehearsal)) => held_out_text(rehearsal),
+        (None, None) => {
+            law::rehearsal(basis.observations, options).as_ref().and_then(held_out_text)
+        }
     };
     judged.map_or_else(
         || open(ITEM, "too few observations, or a method without losses; --method direct has one"),
@@ -228,8 +231,23 @@ mod tests {
 
     fn item(rows: &[Observation], options: &Options, name: &str) -> Item {
         let fit = sweep_fit::fit(rows, options).unwrap();
-        let basis = Basis { observations: rows, seconds: &[], origin: "a.csv", sweep: None };
-        fill(&basis, &fit, options).into_iter().find(|item| item.item == name).unwrap()
+        let items = fill(&basis(rows, None), &fit, options);
+        items.into_iter().find(|item| item.item == name).unwrap()
+    }
+
+    fn basis<'a>(rows: &'a [Observation], rehearsal: Option<&'a Fit>) -> Basis<'a> {
+        Basis { observations: rows, seconds: &[], origin: "a.csv", sweep: None, rehearsal }
+    }
+
+    #[test]
+    fn a_rehearsal_that_was_made_is_told_as_it_is() {
+        let (table, options) = (rows(false), Options::default());
+        let fit = sweep_fit::fit(&table, &options).unwrap();
+        let made = law::rehearsal(&table, &options).unwrap();
+        let told = |rehearsal: Option<&Fit>| fill(&basis(&table, rehearsal), &fit, &options);
+        assert_eq!(told(Some(&made)), told(None));
+        let other = sweep_fit::fit(&table, &Options { hold_out_top: Some(0.4), ..options.clone() });
+        assert_ne!(told(Some(&other.unwrap())), told(None), "it is not made again");
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub(crate) struct Basis<'a> {
     pub(crate) origin: &'a str,
     /// The sweep, where they came from one.
     pub(crate) sweep: Option<&'a SweepResults>,
+    /// The fit without the observations of highest compute, where one was made already.
+    pub(crate) rehearsal: Option<&'a Fit>,
 }
 
 /// The parts that were made.

@@ -80,6 +80,7 @@ impl Gathered {
             seconds: &self.seconds,
             origin: &self.origin,
             sweep: self.sweep.as_ref(),
+            rehearsal: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use sweep_plot::figures::FigureKind;
 use sweep_spec::metric::Metric;
 
 use crate::{
@@ -52,7 +53,9 @@ pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failur
             paths
         }
         None => {
-            write_whole(out, page::render(&results, &input, &telling)?.as_bytes())?;
+            let figures = FigureKind::build_all(&input);
+            let page = page::render(&results, &input, &figures, &telling)?;
+            write_whole(out, page.as_bytes())?;
             vec![out.to_owned()]
         }
     };

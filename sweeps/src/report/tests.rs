@@ -139,28 +139,32 @@ fn example() -> ReportInput {
     }
 }
 
+fn page_of(input: &ReportInput) -> Result<String, ReportError> {
+    render(input, &FigureKind::build_all(&input.plot))
+}
+
 #[test]
 fn the_checklist_tells_what_is_open() {
-    let page = render(&example()).expect("it is filled");
+    let page = page_of(&example()).expect("it is filled");
     assert!(page.contains(">what C counts</th><td class=\"long\">6 N D<"), "stated");
     assert!(page.contains("<em>open: too few observations</em>"), "open");
     let without = ReportInput { checklist: Vec::new(), ..example() };
     assert!(
-        !render(&without).expect("it is filled").contains("id=\"checklist\""),
+        !page_of(&without).expect("it is filled").contains("id=\"checklist\""),
         "no empty section"
     );
 }
 
 #[test]
 fn samples_stand_on_the_page_as_text() {
-    let page = render(&example()).expect("it is filled");
+    let page = page_of(&example()).expect("it is filled");
     assert!(page.contains("N = 30 k") && page.contains("fn &#60;main&#62;() {"), "samples");
 }
 
 #[test]
 fn a_page_says_law_forecast_and_error_and_needs_no_network() {
     let input = example();
-    let page = render(&input).expect("it is filled");
+    let page = page_of(&input).expect("it is filled");
     if let Ok(path) = std::env::var("REPORT_PREVIEW") {
         std::fs::write(path, &page).expect("the preview is written");
     }
@@ -188,7 +192,7 @@ fn a_page_says_law_forecast_and_error_and_needs_no_network() {
 
 #[test]
 fn every_row_has_a_cell_for_every_heading() {
-    let page = render(&example()).expect("it is filled");
+    let page = page_of(&example()).expect("it is filled");
     let headings = page.matches("<button").count();
     for row in run_rows(&example()) {
         assert_eq!(row.len(), headings);
@@ -198,7 +202,7 @@ fn every_row_has_a_cell_for_every_heading() {
 #[test]
 fn the_numbers_read_back_from_the_page() {
     let input = example();
-    let page = render(&input).expect("it is filled");
+    let page = page_of(&input).expect("it is filled");
     let (_, rest) = page.split_once("id=\"data\">").expect("the data is there");
     let (data, _) = rest.split_once("</script>").expect("its end is there");
     let data: serde_json::Value = serde_json::from_str(data).expect("it is JSON");
@@ -225,8 +229,8 @@ fn texts_of_others_stay_texts() {
     input.devices[0].canary = evil.to_owned();
     input.facts.push((evil.to_owned(), evil.to_owned()));
     input.texts[0].text = evil.to_owned();
-    let harmless = render(&example()).expect("it is filled");
-    let page = render(&input).expect("it is filled");
+    let harmless = page_of(&example()).expect("it is filled");
+    let page = page_of(&input).expect("it is filled");
     for tag in ["<script", "</script", "<pre", "</pre", "<img"] {
         let (found, own) = (page.matches(tag).count(), harmless.matches(tag).count());
         assert_eq!(found, own, "{tag}");
@@ -241,7 +245,7 @@ fn a_sweep_with_nothing_still_has_a_page() {
     input.devices.clear();
     input.plot.fit = None;
     input.fit_refused = Some("there are no observations".to_owned());
-    let page = render(&input).expect("it is filled");
+    let page = page_of(&input).expect("it is filled");
     assert!(page.contains("No law was fitted: there are no observations."));
     assert!(page.contains("This sweep has no runs yet."));
 }
@@ -253,7 +257,7 @@ fn a_thousand_runs_make_a_page_below_3_mb() {
     let labels = (0..1000).map(|i| format!("{i:08x}"));
     input.plot.runs = labels.map(|label| RunCurve { label, ..run.clone() }).collect();
     input.runs = vec![facts; 1000];
-    let page = render(&input).expect("it is filled");
+    let page = page_of(&input).expect("it is filled");
     assert!(page.len() < 3_000_000, "{} bytes", page.len());
     assert!(page.contains("runs drawn: 100, hidden: 900"));
 }
@@ -262,7 +266,7 @@ fn a_thousand_runs_make_a_page_below_3_mb() {
 fn facts_that_do_not_belong_to_the_runs_are_refused() {
     let mut input = example();
     input.runs.pop();
-    let error = render(&input).expect_err("one fact is missing").to_string();
+    let error = page_of(&input).expect_err("one fact is missing").to_string();
     assert!(error.contains("20 facts") && error.contains("21 curves"), "{error}");
 }
 

@@ -164,14 +164,24 @@ fn over_scale(axis: Axis) -> Panel {
 /// Calibration and sharpness in one number: 0 for a model that is certain and right.
 fn briers(found: &[(&RunCurve, &CalibrationInput)], sizes: &Sizes) -> Panel {
     let mut panel = over_scale(Axis::linear("Brier score", "mean squared difference"));
+    draw_runs(&mut panel, found, sizes, |entry| entry.brier);
+    panel
+}
+
+/// A mark for each run that has the value, over its compute.
+fn draw_runs(
+    panel: &mut Panel,
+    found: &[(&RunCurve, &CalibrationInput)],
+    sizes: &Sizes,
+    value: impl Fn(&CalibrationInput) -> Option<f64>,
+) {
     for (run, entry) in found {
-        if let Some(brier) = entry.brier {
-            let points = vec![[run.compute(), brier]];
+        if let Some(value) = value(entry) {
+            let points = vec![[run.compute(), value]];
             let label = format!("run {}", run.label);
             panel.series.push(Series::new(label, sizes.points(run.n), Mark::Points { points }));
         }
     }
-    panel
 }
 
 fn errors(found: &[(&RunCurve, &CalibrationInput)], sizes: &Sizes) -> Panel {
@@ -193,10 +203,6 @@ fn errors(found: &[(&RunCurve, &CalibrationInput)], sizes: &Sizes) -> Panel {
     let style = Style::line(Tone::Muted).dash(Dash::Dotted);
     let text = "of a calibrated model, by chance";
     panel.series.push(Series::new(text, style, Mark::Line { points: chance }).legend(text));
-    for (run, entry) in found {
-        let points = vec![[run.compute(), entry.calibration.ece]];
-        let label = format!("run {}", run.label);
-        panel.series.push(Series::new(label, sizes.points(run.n), Mark::Points { points }));
-    }
+    draw_runs(&mut panel, found, sizes, |entry| Some(entry.calibration.ece));
     panel
 }

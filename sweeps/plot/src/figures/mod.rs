@@ -145,6 +145,13 @@ impl FigureKind {
         Self::ALL.into_iter().chain(images).chain(tasks).chain(calibrations).collect()
     }
 
+    /// The figures of this sweep, drawn up once for a page and for files: a band of the optimum is a
+    /// few hundred splits under every resampled fit.
+    #[must_use]
+    pub fn build_all(input: &PlotInput) -> Vec<(Self, Figure)> {
+        Self::of(input).into_iter().map(|kind| (kind, kind.build(input))).collect()
+    }
+
     /// Its name on the command line, in file names and in the report.
     #[must_use]
     pub const fn name(self) -> &'static str {
