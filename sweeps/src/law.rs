@@ -77,6 +77,19 @@ fn frontier(observations: &[Observation], options: &Options) -> FrontierInput {
     FrontierInput { without_floor: fitted(Law::Power), with_floor: fitted(Law::PowerFloor) }
 }
 
+/// The law that tells repeats apart, where some observations repeat their data.
+fn repeats(observations: &[Observation], options: &Options) -> Option<Fit> {
+    let repeated = |row: &Observation| {
+        row.tokens().zip(row.unique).is_some_and(|(d, unique)| d > unique * (1.0 + 1e-9))
+    };
+    if !observations.iter().any(repeated) {
+        return None;
+    }
+    let objective = options.objective;
+    sweep_fit::fit(observations, &Options { law: Law::Repeat, objective, ..Options::default() })
+        .ok()
+}
+
 /// What the figures and the report need, with the fits that can be made.
 pub(crate) fn plot_input(results: &SweepResults) -> (PlotInput, Result<Fit, Failure>) {
     let fit = fit(results);
@@ -86,6 +99,7 @@ pub(crate) fn plot_input(results: &SweepResults) -> (PlotInput, Result<Fit, Fail
         let observations = results.observations();
         input.rehearsal = fit.is_ok().then(|| rehearsal(&observations, &options)).flatten();
         input.frontier = frontier(&observations, &options);
+        input.repeat_law = repeats(&observations, &options);
     }
     let bootstrap = results.fit_plan().bootstrap;
     input.interval = (bootstrap > 0).then(|| format!("{bootstrap} case bootstraps, 95 %"));

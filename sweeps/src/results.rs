@@ -13,11 +13,12 @@ use std::path::Path;
 use sweep_fit::Observation;
 use sweep_plot::input::{
     DiffusionInput, DiffusionRun, FrontierInput, PlotInput, RunCurve, RunState as PlotState,
-    SampleSheet,
+    SampleSheet, Speed,
 };
 use sweep_proto::{client::Control, convert, v1};
 use sweep_spec::{
     attempt::{RunState, computes_wrongly},
+    cost::peak_flops,
     metric::Metric,
     recipe::{FitPlan, Recipe},
     run::{Run, RunRole},
@@ -229,6 +230,7 @@ impl SweepResults {
             isoflop: None,
             rehearsal: None,
             frontier: FrontierInput::default(),
+            repeat_law: None,
             interval: None,
             n_convention: format!("N: {}", convention_words(convention)),
             entropy: self.runs.first().and_then(|run| run.run.manifest.entropy),
@@ -281,6 +283,22 @@ impl SweepResults {
         damaged
     }
 
+    /// How fast a finished run was trained, with the seconds of its trunk's steps.
+    fn speed(&self, run: &RunResult) -> Option<Speed> {
+        let (step, value) = *self.curves.get(&run.id)?.get(&Metric::TokensPerSecond)?.last()?;
+        let config = &run.run.config;
+        let whole = run.state == RunState::Finished && step == config.steps;
+        let tokens_per_second =
+            Some(value).filter(|value| whole && value.is_finite() && *value > 0.0)?;
+        let device = run.device.clone()?;
+        Some(Speed {
+            tokens_per_second,
+            flops_per_second: tokens_per_second * config.shape.flops_per_token(),
+            peak: peak_flops(&device),
+            device,
+        })
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
     fn run_curve(&self, run: &RunResult, convention: ParameterConvention) -> RunCurve {
         let config = &run.run.config;
@@ -291,6 +309,9 @@ impl SweepResults {
             flops: config.flops(),
             budget: run.budget,
             seed: config.seed,
+            learning_rate: config.optimizer.learning_rate,
+            unique: Some(run.run.manifest.train_tokens as f64),
+            speed: self.speed(run),
             role: run.role,
             state: if run.suspicion().is_some() {
                 PlotState::Suspect

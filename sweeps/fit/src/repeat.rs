@@ -9,8 +9,10 @@
 //! there.
 
 use crate::{
+    fit::Fit,
     formula::{Centre, Formula, Point, least_loss, log_or_none},
     jet::Scalar,
+    law::Law,
     objective::Objective,
     projection::{Targets, measure, project},
 };
@@ -22,6 +24,19 @@ pub(crate) struct Repeat;
 fn effective<S: Scalar>(unique: S, repeats: S, log_r: S) -> S {
     let r = log_r.exp();
     unique + (-(r * (-(repeats * r.recip())).exp_m1())).ln_1p()
+}
+
+impl Fit {
+    /// D', what D tokens are worth of which `unique` are new; `None` for laws that do not tell
+    /// repeats apart.
+    #[must_use]
+    pub fn effective_tokens(&self, d: f64, unique: f64) -> Option<f64> {
+        let r_d = self.param("R_D").filter(|_| self.law == Law::Repeat)?;
+        if d <= unique {
+            return Some(d);
+        }
+        Some(effective(unique.ln(), d / unique - 1.0, r_d.ln()).exp())
+    }
 }
 
 impl Formula<7> for Repeat {

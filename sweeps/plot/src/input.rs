@@ -21,6 +21,9 @@ pub struct PlotInput {
     pub rehearsal: Option<Fit>,
     /// Power laws of the loss against C = 6 N D.
     pub frontier: FrontierInput,
+    /// The law that tells repeated tokens from new ones, where runs repeat their data and it could be
+    /// fitted.
+    pub repeat_law: Option<Fit>,
     /// How intervals of `fit` were made, for example `2000 case bootstraps, 95 %`; absent where
     /// there are none.
     pub interval: Option<String>,
@@ -167,6 +170,12 @@ pub struct RunCurve {
     pub budget: Option<f64>,
     /// Its seed.
     pub seed: u64,
+    /// Peak learning rate at the base width.
+    pub learning_rate: f64,
+    /// Training tokens that its data has, each counted once.
+    pub unique: Option<f64>,
+    /// How fast it was trained; absent until it is done.
+    pub speed: Option<Speed>,
     /// Fitted or held out.
     pub role: RunRole,
     /// How far it came.
@@ -181,6 +190,19 @@ pub struct RunCurve {
     pub validation: Vec<CurvePoint>,
     /// Points that were left out of its curves before they came to a store.
     pub thinned: u64,
+}
+
+/// How fast a run was trained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Speed {
+    /// Tokens along its path over the seconds of training along it.
+    pub tokens_per_second: f64,
+    /// The same in exact FLOPs.
+    pub flops_per_second: f64,
+    /// The device of its last attempt.
+    pub device: String,
+    /// Peak FLOP/s of that device in f32, where it is known.
+    pub peak: Option<f64>,
 }
 
 /// How far a run came.

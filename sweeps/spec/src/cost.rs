@@ -168,6 +168,13 @@ const GPU_PEAKS: &[(&str, f64)] = &[
     ("t4", 8.1e12),
 ];
 
+/// Peak f32 FLOP/s of a device by its name; `None` for processors, and where no data sheet is at hand.
+#[must_use]
+pub fn peak_flops(device: &str) -> Option<f64> {
+    let name = device.to_lowercase();
+    GPU_PEAKS.iter().find(|(part, _)| name.contains(part)).map(|(_, peak)| *peak)
+}
+
 /// Share of the f32 peak that large matrix products reach without tensor cores.
 const GPU_SHARE_OF_PEAK: f64 = 0.3;
 
@@ -196,7 +203,7 @@ fn table(kind: &str, config: &RunConfig) -> Option<f64> {
     let name = kind.to_lowercase();
     let flops = flops_per_step(config);
     let shape = &config.shape;
-    if let Some((_, peak)) = GPU_PEAKS.iter().find(|(part, _)| name.contains(part)) {
+    if let Some(peak) = peak_flops(kind) {
         let (per_layer, beside) = GPU_KERNELS;
         let launches = per_layer * f64::from(shape.layers()) + beside;
         return Some(flops / (peak * GPU_SHARE_OF_PEAK) + launches * GPU_LAUNCH_SECONDS);
@@ -344,5 +351,12 @@ mod tests {
         model.observe("box", &config(32, 2, 10), 0.125);
         let text = serde_json::to_string(&model).expect("serialises");
         assert_eq!(serde_json::from_str::<CostModel>(&text).expect("reads back"), model);
+    }
+
+    #[test]
+    fn a_peak_is_told_only_where_a_data_sheet_was_read() {
+        assert_eq!(peak_flops("NVIDIA A100-SXM4-40GB"), Some(19.5e12));
+        assert_eq!(peak_flops("NVIDIA A10"), Some(31.2e12));
+        assert_eq!((peak_flops("AMD EPYC 9654"), peak_flops("Radeon 780M")), (None, None));
     }
 }

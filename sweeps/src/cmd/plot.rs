@@ -57,6 +57,7 @@ const fn metrics(figure: FigureKind) -> &'static [Metric] {
         FigureKind::LossCurves(_) | FigureKind::LossCompute => {
             &[Metric::TrainLoss, Metric::ValidationLoss]
         }
+        FigureKind::Throughput => &[Metric::TokensPerSecond],
         _ => &[],
     }
 }

@@ -9,10 +9,10 @@ use sweep_spec::{run::RunRole, units::si};
 
 use super::runs::{
     CHECK, CHECK_LEGEND, PLACES, ends, figure, finished, fitted_compute, law_facts, log_places,
-    loss_axis, missing,
+    look, loss_axis, missing,
 };
 use crate::{
-    figure::{Axis, Dash, Figure, Mark, Panel, RAMP_STEPS, Series, Shape, Style, Tone, Weight},
+    figure::{Axis, Dash, Figure, Mark, Panel, Series, Shape, Style, Tone, Weight},
     input::{PlotInput, RunCurve},
 };
 
@@ -55,15 +55,6 @@ pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
                        curve, colour and mark for each budget, with its minimum."
         .to_owned();
     figure(name, "isoFLOP curves", description, vec![panel], facts, gap)
-}
-
-fn look(index: usize, count: usize) -> (Tone, Shape) {
-    let steps = usize::from(RAMP_STEPS) - 1;
-    let place = (index * steps).checked_div(count.saturating_sub(1)).unwrap_or(0);
-    (
-        Tone::Ramp(u8::try_from(place).unwrap_or(RAMP_STEPS - 1)),
-        Shape::PLAIN[index % Shape::PLAIN.len()],
-    )
 }
 
 fn budget_legend(flops: f64) -> String {

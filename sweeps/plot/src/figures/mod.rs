@@ -11,11 +11,15 @@ mod loss_curves;
 mod noise_levels;
 mod optimum;
 mod predicted;
+mod rates;
+mod repeats;
+mod resampled;
 mod residuals;
 mod runs;
 mod samples;
 #[cfg(test)]
 mod tests;
+mod throughput;
 mod units;
 
 use std::{fmt, str::FromStr};
@@ -43,6 +47,14 @@ pub enum FigureKind {
     Contours,
     /// What the law leaves over, against N, D and C.
     Residuals,
+    /// The exponents of the law under every resampled fit.
+    Resampled,
+    /// Loss against passes over the data, and what repeated data is worth.
+    Repeats,
+    /// Loss against the learning rate.
+    LearningRate,
+    /// How fast runs were trained, by size and device.
+    Throughput,
     /// Samples of diffusion models by size and training.
     Samples,
     /// The way of one sample from noise to image.
@@ -132,6 +144,10 @@ impl FigureKind {
         Self::Residuals,
     ];
 
+    /// Figures that only some sweeps have data for; of others they say what is missing.
+    pub const FURTHER: [Self; 4] =
+        [Self::Resampled, Self::Repeats, Self::LearningRate, Self::Throughput];
+
     /// Figures that only diffusion models have.
     pub const DIFFUSION: [Self; 3] = [Self::Samples, Self::DenoisingPath, Self::NoiseLevels];
 
@@ -142,7 +158,8 @@ impl FigureKind {
         let tasks = (1..).zip(&input.tasks).map(|(task, _)| Self::Emergence(task));
         let calibrated = |task: &u8| input.calibrations.iter().any(|entry| entry.task == *task);
         let calibrations = (0_u8..).take(MAX_TASKS + 1).filter(calibrated).map(Self::Calibration);
-        Self::ALL.into_iter().chain(images).chain(tasks).chain(calibrations).collect()
+        let general = Self::ALL.into_iter().chain(Self::FURTHER);
+        general.chain(images).chain(tasks).chain(calibrations).collect()
     }
 
     /// The figures of this sweep, drawn up once for a page and for files: a band of the optimum is a
@@ -167,6 +184,10 @@ impl FigureKind {
             Self::Optimum => "optimum",
             Self::Contours => "contours",
             Self::Residuals => "residuals",
+            Self::Resampled => "resampled",
+            Self::Repeats => "repeats",
+            Self::LearningRate => "learning-rate",
+            Self::Throughput => "throughput",
             Self::Samples => "samples",
             Self::DenoisingPath => "denoising-path",
             Self::NoiseLevels => "noise-levels",
@@ -187,6 +208,10 @@ impl FigureKind {
             Self::Optimum => optimum::build(input, self.name()),
             Self::Contours => contours::build(input, self.name()),
             Self::Residuals => residuals::build(input, self.name()),
+            Self::Resampled => resampled::build(input, self.name()),
+            Self::Repeats => repeats::build(input, self.name()),
+            Self::LearningRate => rates::build(input, self.name()),
+            Self::Throughput => throughput::build(input, self.name()),
             Self::Samples => samples::grid(input, self.name()),
             Self::DenoisingPath => samples::path(input, self.name()),
             Self::NoiseLevels => noise_levels::build(input, self.name()),
@@ -205,7 +230,7 @@ impl fmt::Display for FigureKind {
 
 /// Text that names no figure.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no figure is called `{name}`; hint: one of {}, emergence-TASK, calibration, calibration-TASK", FigureKind::ALL.into_iter().chain(FigureKind::DIFFUSION).map(FigureKind::name).collect::<Vec<_>>().join(", "))]
+#[error("no figure is called `{name}`; hint: one of {}, emergence-TASK, calibration, calibration-TASK", FigureKind::ALL.into_iter().chain(FigureKind::FURTHER).chain(FigureKind::DIFFUSION).map(FigureKind::name).collect::<Vec<_>>().join(", "))]
 pub struct UnknownFigure {
     name: String,
 }
@@ -226,6 +251,7 @@ impl FromStr for FigureKind {
         let calibrations = (0_u8..).take(MAX_TASKS + 1).map(Self::Calibration);
         Self::ALL
             .into_iter()
+            .chain(Self::FURTHER)
             .chain(Self::DIFFUSION)
             .chain(tasks)
             .chain(calibrations)

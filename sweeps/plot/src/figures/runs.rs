@@ -58,6 +58,16 @@ impl Sizes {
     }
 }
 
+/// The tone and the shape of one of several groups in an order.
+pub(super) fn look(index: usize, count: usize) -> (Tone, Shape) {
+    let steps = usize::from(RAMP_STEPS) - 1;
+    let place = (index * steps).checked_div(count.saturating_sub(1)).unwrap_or(0);
+    (
+        Tone::Ramp(u8::try_from(place).unwrap_or(RAMP_STEPS - 1)),
+        Shape::PLAIN[index % Shape::PLAIN.len()],
+    )
+}
+
 /// How check runs look everywhere.
 pub(super) const CHECK: Style = Style::points(Tone::Ink, Shape::Star).weight(Weight::Bold);
 /// Their line in a legend.

@@ -10,7 +10,7 @@ use sweep_spec::run::RunRole;
 
 use crate::input::{
     BendInput, BendOf, CalibrationInput, CurvePoint, FrontierInput, PlotInput, RunCurve, RunState,
-    TaskInput, TaskScore,
+    Speed, TaskInput, TaskScore,
 };
 
 const E: f64 = 1.2;
@@ -61,6 +61,9 @@ fn run(label: &str, n: f64, d: f64, role: RunRole, seed: usize) -> RunCurve {
         flops: 5.2 * n * d,
         budget: None,
         seed: 0,
+        learning_rate: 0.01,
+        unique: None,
+        speed: None,
         role,
         state: RunState::Done,
         reason: None,
@@ -106,6 +109,7 @@ pub(in crate::figures) fn sweep() -> PlotInput {
     PlotInput {
         rehearsal: rehearsal(&runs),
         frontier: frontier(&runs),
+        repeat_law: None,
         runs,
         fit: Some(fit()),
         isoflop: None,
@@ -116,6 +120,57 @@ pub(in crate::figures) fn sweep() -> PlotInput {
         tasks: Vec::new(),
         calibrations: Vec::new(),
     }
+}
+
+/// The sweep with data that the longest runs see again, two devices, several learning rates and a
+/// resampled fit.
+pub(in crate::figures) fn further() -> PlotInput {
+    let mut input = sweep();
+    let tuned = [2, 4].into_iter().zip([(0.003, 1.02), (0.03, 1.05)]);
+    let tuned = tuned.map(|(from, (rate, worse))| {
+        let run = input.runs[4].clone();
+        let loss = run.loss.map(|loss| loss * worse);
+        RunCurve { label: format!("tuned-{from}"), learning_rate: rate, loss, ..run }
+    });
+    let tuned: Vec<RunCurve> = tuned.collect();
+    input.runs.extend(tuned);
+    for (i, run) in input.runs.iter_mut().enumerate() {
+        run.unique = Some(1e6);
+        let (device, peak) =
+            if i % 3 == 0 { ("NVIDIA A100", Some(19.5e12)) } else { ("AMD EPYC", None) };
+        let flops_per_second = run.n.sqrt() * if peak.is_some() { 3e9 } else { 1e8 };
+        run.speed = run.final_loss().map(|_| Speed {
+            tokens_per_second: flops_per_second / (5.2 * run.n),
+            flops_per_second,
+            device: device.to_owned(),
+            peak,
+        });
+    }
+    let rows: Vec<Observation> = input
+        .runs
+        .iter()
+        .filter_map(|run| {
+            let sizes = Observation::new(run.n, run.d, run.final_loss()?);
+            Some(Observation { unique: Some(run.d.min(1e6)), ..sizes })
+        })
+        .collect();
+    let options = Options { law: Law::Repeat, ..Options::default() };
+    input.repeat_law = sweep_fit::fit(&rows, &options).ok();
+    let fit = input.fit.as_mut().expect("the sweep has one");
+    fit.replicates = (0..500)
+        .map(|i| {
+            let t = wobble(i) - 1.0;
+            let u = wobble(3 * i + 1) - 1.0;
+            vec![
+                E * (1.0 + 8.0 * t),
+                A,
+                B,
+                ALPHA * (1.0 + 9.0 * t),
+                BETA * (1.0 + 6.0 * t + 2.0 * u),
+            ]
+        })
+        .collect();
+    input
 }
 
 /// A sweep of 3 budgets with 5 sizes each, the last budget with its minimum at the edge.

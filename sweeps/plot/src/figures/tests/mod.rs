@@ -69,10 +69,11 @@ fn examples() -> Vec<(String, Figure)> {
         kinds.iter().map(|kind| (format!("{kind}{more}"), kind.build(input))).collect()
     };
     let scored = example::scored();
-    let of_tasks = &FigureKind::of(&scored)[FigureKind::ALL.len()..];
+    let of_tasks = &FigureKind::of(&scored)[FigureKind::ALL.len() + FigureKind::FURTHER.len()..];
     [
         of(&example::sweep(), &FigureKind::ALL, ""),
         of(&example::budgets(), &[FigureKind::Isoflop, FigureKind::Optimum], "-budgets"),
+        of(&example::further(), &FigureKind::FURTHER, ""),
         of(&images(), &FigureKind::DIFFUSION, ""),
         of(&scored, of_tasks, ""),
     ]
@@ -304,12 +305,11 @@ fn figures_are_found_by_name() {
 fn a_scored_sweep_has_figures_of_its_tasks_and_its_calibration() {
     let input = example::scored();
     let kinds = FigureKind::of(&input);
-    assert_eq!(
-        kinds[FigureKind::ALL.len()..],
-        [FigureKind::Emergence(1), FigureKind::Calibration(0)]
-    );
-    assert_eq!(FigureKind::of(&example::sweep()), FigureKind::ALL);
-    for kind in &kinds[FigureKind::ALL.len()..] {
+    let general = [&FigureKind::ALL[..], &FigureKind::FURTHER].concat();
+    let of_tasks = &kinds[general.len()..];
+    assert_eq!(of_tasks, [FigureKind::Emergence(1), FigureKind::Calibration(0)]);
+    assert_eq!(FigureKind::of(&example::sweep()), general);
+    for kind in of_tasks {
         assert_eq!(kind.name().parse(), Ok(*kind));
         let figure = kind.build(&input);
         assert_eq!(figure.missing, None, "{kind}");
@@ -342,6 +342,34 @@ fn a_bend_stands_on_its_axis_and_only_where_one_was_found() {
     let figure = FigureKind::Emergence(1).build(&input);
     assert!(places(&figure).is_empty());
     assert!(!svg::render(&figure, Paint::Standalone).contains("bend at"));
+}
+
+#[test]
+fn figures_of_some_sweeps_are_drawn_there_and_say_elsewhere_what_is_missing() {
+    for kind in FigureKind::FURTHER {
+        let figure = kind.build(&example::further());
+        assert_eq!(figure.missing, None, "{kind}");
+        insta::assert_snapshot!(format!("{kind}.svg"), svg::render(&figure, Paint::Standalone));
+        let text = terminal::render(&figure, SCREEN);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{kind}:\n{text}");
+        insta::assert_snapshot!(format!("{kind}.txt"), text);
+        assert_eq!(kind.name().parse(), Ok(kind));
+        for (case, input) in poor_inputs() {
+            let figure = kind.build(&input);
+            assert!(figure.missing.is_some(), "{case}, {kind}");
+            assert!(svg::render(&figure, Paint::Inline).ends_with("</svg>\n"), "{case}, {kind}");
+        }
+    }
+    let worth = FigureKind::Repeats.build(&example::further()).panels.remove(1);
+    let law = worth.series.iter().find(|series| series.label == "law of repeats");
+    let Some(Mark::Line { points }) = law.map(|series| series.mark.clone()) else {
+        panic!("a line of the law")
+    };
+    assert!(points.iter().all(|[passes, worth]| (1.0..=*passes).contains(worth)), "{points:?}");
+    let notes = FigureKind::Throughput.build(&example::further()).facts.notes.concat();
+    assert!(notes.contains("no MFU: AMD EPYC"), "{notes}");
+    let drawn = FigureKind::LearningRate.build(&example::further()).facts.runs_drawn;
+    assert_eq!(drawn, 3, "one pair of N and D has three rates");
 }
 
 #[test]
