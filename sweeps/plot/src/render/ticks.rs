@@ -39,7 +39,8 @@ impl Span {
             (0.0, 1.0)
         } else if high - low < 1e-9 * high.abs().max(1e-3) {
             // One value: half a unit of the logarithm, or a tenth of the value, on each side.
-            let half = if scale == Scale::Log { 0.5 } else { (0.1 * high.abs()).max(0.5) };
+            let tenth = if high == 0.0 { 0.5 } else { 0.1 * high.abs() };
+            let half = if scale == Scale::Log { 0.5 } else { tenth };
             (low - half, high + half)
         } else {
             (low, high)
@@ -114,6 +115,10 @@ impl Span {
         }
         let coarse = (1..).map(|stride| self.multiples(&[1.0], stride));
         let major = coarse.take(64).find(|values| values.len() <= most).unwrap_or_default();
+        let thrice = self.multiples(&[1.0, 3.0], 1);
+        if major.len() < 3 && (3..=most).contains(&thrice.len()) {
+            return Ticks { major: labelled(thrice), minor: fine };
+        }
         let few_decades = self.multiples(&[1.0], 1).len() <= 6;
         let minor = if few_decades { fine } else { self.multiples(&[1.0], 1) };
         if major.len() < 2 {
@@ -203,6 +208,7 @@ mod tests {
         assert_eq!(labels(Scale::Log, 1e12, 1e17, 8), ["1T", "10T", "100T", "1P", "10P", "100P"]);
         assert_eq!(labels(Scale::Log, 1e12, 1e17, 4), ["1T", "100T", "10P"]);
         assert_eq!(labels(Scale::Log, 5e19, 3e22, 5), ["100E", "1e21", "1e22"]);
+        assert_eq!(labels(Scale::Log, 11.6e3, 770e3, 4), ["30k", "100k", "300k"]);
     }
 
     #[test]
@@ -229,6 +235,8 @@ mod tests {
         let one = Span::of(&axis, std::iter::once(3.0));
         assert!(one.low < 3.0 && one.high > 3.0, "{one:?}");
         assert!(one.ticks(6).major.len() >= 2);
+        let share = Span::of(&Axis::linear("share", ""), std::iter::once(0.2));
+        assert!(share.low > 0.0 && share.high < 1.0, "{share:?}");
         let zero = Span::of(&Axis::linear("x", ""), std::iter::once(0.0));
         assert!(zero.low < 0.0 && zero.high > 0.0);
         assert!((0.49..0.51).contains(&zero.place(0.0).expect("inside")));

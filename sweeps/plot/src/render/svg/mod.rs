@@ -71,14 +71,18 @@ fn title(body: &mut Writer, figure: &Figure, paint: Paint) -> f64 {
     EDGE + 26.0
 }
 
-/// The series that give the legend its lines: the first of each text.
+/// The series that give the legend its lines: of each text the first with a mark, since a run that
+/// failed has none at its end; without any the first.
 fn legend_entries(figure: &Figure) -> Vec<(&str, &Series)> {
     let mut entries: Vec<(&str, &Series)> = Vec::new();
     for series in figure.panels.iter().flat_map(|panel| &panel.series) {
-        if let Some(text) = series.legend.as_deref()
-            && entries.iter().all(|(known, _)| *known != text)
-        {
-            entries.push((text, series));
+        let Some(text) = series.legend.as_deref() else { continue };
+        match entries.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, first)) if first.style.shape.is_none() && series.style.shape.is_some() => {
+                *first = series;
+            }
+            Some(_) => {}
+            None => entries.push((text, series)),
         }
     }
     entries
@@ -196,4 +200,40 @@ fn caption(body: &mut Writer, figure: &Figure, paint: Paint, top: f64) -> f64 {
         }
     }
     y - 16.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figure::{Axis, Facts, Panel, SCHEMA, Shape, Style};
+
+    #[test]
+    fn a_legend_shows_the_mark_of_a_size_though_its_first_run_failed() {
+        let mut panel = Panel::new(Axis::log("x", ""), Axis::log("y", ""));
+        let line = |style: Style, text: &str| {
+            let mark = Mark::Line { points: vec![[1.0, 1.0], [2.0, 2.0]] };
+            Series::new("a run", style, mark).legend(text)
+        };
+        let plain = Style::line(Tone::Ink);
+        panel.series = vec![
+            line(plain, "small"),
+            line(plain, "large"),
+            line(plain.ending(Shape::Square), "small"),
+            line(plain.ending(Shape::Circle), "small"),
+        ];
+        let figure = Figure {
+            schema: SCHEMA,
+            name: "a".to_owned(),
+            title: "a".to_owned(),
+            description: String::new(),
+            columns: 1,
+            panels: vec![panel],
+            pictures: None,
+            facts: Facts::default(),
+            missing: None,
+        };
+        let entries = legend_entries(&figure);
+        let found: Vec<_> = entries.iter().map(|(text, s)| (*text, s.style.shape)).collect();
+        assert_eq!(found, [("small", Some(Shape::Square)), ("large", None)]);
+    }
 }
