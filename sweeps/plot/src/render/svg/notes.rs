@@ -39,6 +39,11 @@ pub(super) fn draw_notes(out: &mut Writer, panel: &Panel, area: &Area, paint: Pa
             .map(|(_, place)| place);
         let Some(place) = place else { continue };
         taken.push(place);
+        if note.over {
+            // A halo is thinner than a decimal point: the line below would swallow it.
+            let ground = [place[0] - 1.0, place[1] + 2.0, width + 2.0, LINE - 4.0];
+            out.rect(ground, &format!("fill=\"{paper}\""));
+        }
         let fill = paint.tone(note.tone);
         let lettering = Lettering {
             size: SMALL,
