@@ -7,6 +7,7 @@
 
 mod group;
 mod handle;
+mod load;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -16,13 +17,12 @@ use std::{
 use sweep_proto::fault::Fault;
 use sweep_spec::{
     attempt::{AttemptKey, RunState},
-    cost::CostModel,
     id::{RunId, SweepId},
     policy::Policy,
 };
 use sweep_store::{
-    Applied, CheckpointRecord, CheckpointRow, GrantRow, Granted, Kept, NewSweep, Spent, Store,
-    StoreError, Submitted, Turn, Turned,
+    Applied, CheckpointRecord, CheckpointRow, GrantRow, Granted, Kept, NewSweep, Store, StoreError,
+    Submitted, Turn, Turned,
 };
 use tokio::{
     sync::mpsc,
@@ -84,7 +84,7 @@ impl Actor {
         clock: Clock,
         metrics: Metrics,
     ) -> Result<(Self, Handle), StoreError> {
-        let scheduler = load_scheduler(&store, clock.now()).await?;
+        let scheduler = load::scheduler(&store, clock.now()).await?;
         let turned = clock.now();
         let (handle, inbox) = Handle::new();
         let actor = Self {
@@ -506,7 +506,7 @@ impl Actor {
         self.sessions.clear();
         self.joined.clear();
         loop {
-            match load_scheduler(&self.store, self.clock.now()).await {
+            match load::scheduler(&self.store, self.clock.now()).await {
                 Ok(scheduler) => {
                     self.scheduler = scheduler;
                     return;
@@ -554,34 +554,6 @@ fn grant_row(grant: &Grant) -> GrantRow {
         canary: grant.canary.clone(),
         unix_ms: unix_ms(),
     }
-}
-
-async fn load_scheduler(store: &Store, now: Duration) -> Result<Scheduler, StoreError> {
-    let mut cost = CostModel::default();
-    for attempt in store.measured().await? {
-        cost.observe_steps(&attempt.device_name, &attempt.config, attempt.steps, attempt.seconds);
-    }
-    let mut scheduler = Scheduler::new(cost);
-    let saved = store.load().await?;
-    let mut runs = Some(saved.runs);
-    let mut policies: HashMap<SweepId, Policy> = store.policies().await?.into_iter().collect();
-    for sweep in saved.sweeps {
-        scheduler.on_event(
-            now,
-            Event::Sweep {
-                policy: policies.remove(&sweep.id).unwrap_or_default(),
-                id: sweep.id,
-                members: sweep.members,
-                // All of them with the first sweep: a run is added once.
-                runs: runs.take().unwrap_or_default(),
-                cancelled: sweep.cancelled,
-            },
-        );
-    }
-    for Spent { run, steps, held_ms } in store.spent().await? {
-        scheduler.book(&run, steps, Duration::from_millis(held_ms));
-    }
-    Ok(scheduler)
 }
 
 /// A failure of the store as a client sees it.

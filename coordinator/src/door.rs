@@ -102,12 +102,14 @@ impl Door {
             return Fault::Busy.status(message).into_http();
         };
         let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.address.ip());
-        let now = self.clock.now();
-        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        let wait = wrong.note(now, address, self.first_wait);
-        drop(wrong);
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(self.wait(address)).await;
         next.run(call).await
+    }
+
+    /// How long the answer to one more wrong token from this address waits.
+    fn wait(&self, address: IpAddr) -> Duration {
+        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        wrong.note(self.clock.now(), address, self.first_wait)
     }
 }
 

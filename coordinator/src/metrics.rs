@@ -197,7 +197,7 @@ impl Metrics {
             let runs = totals.iter().find(|(of, _)| of == state).map_or(0, |(_, runs)| *runs);
             set(&self.0.runs, ("state", state.name()), runs);
         }
-        let fleet = shared.actor.view(|scheduler, now| Fleet::of(scheduler, now)).await?;
+        let fleet = shared.actor.view(Fleet::of).await?;
         for (family, label, counts) in
             [(&self.0.queue, "waits", &fleet.queue), (&self.0.attempts, "does", &fleet.attempts)]
         {

@@ -240,5 +240,5 @@ async fn downloads_wait_for_each_other() {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(second.as_mut().poll(&mut context).is_pending(), "one at a time");
     drop(first);
-    second.await.unwrap();
+    drop(second.await.unwrap());
 }

@@ -69,13 +69,13 @@ pub(super) fn leaving(
     selector: &str,
 ) -> Result<v1::DrainWorkerReply, Status> {
     let online = || scheduler.workers().iter().filter(|(_, worker)| worker.session);
-    let matching: [&dyn Fn(&str, &WorkerView) -> bool; 3] = [
-        &|id, _| id == selector,
-        &|id, _| !selector.is_empty() && id.starts_with(selector),
-        &|_, worker| worker.host == selector,
-    ];
-    for matches in matching {
-        let found: Vec<_> = online().filter(|(id, worker)| matches(id, worker)).collect();
+    let named = |way: u8, id: &str, worker: &WorkerView| match way {
+        0 => id == selector,
+        1 => !selector.is_empty() && id.starts_with(selector),
+        _ => worker.host == selector,
+    };
+    for way in 0..3 {
+        let found: Vec<_> = online().filter(|(id, worker)| named(way, id, worker)).collect();
         match found.as_slice() {
             [] => {}
             [(id, worker)] => {

@@ -81,11 +81,7 @@ impl Memory {
         &self,
         run: &RunId,
     ) -> Result<Option<CheckpointRecord>, StoreError> {
-        let newest = self.content().run(run).and_then(|run| kept_steps(run).last().copied());
-        match newest {
-            Some(step) => self.kept_checkpoint(run, step).await,
-            None => Ok(None),
-        }
+        self.kept_before(run, u64::MAX).await
     }
 
     pub(crate) async fn kept_before(

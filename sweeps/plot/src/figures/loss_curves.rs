@@ -1,5 +1,5 @@
 //! Loss of every run while it was trained, over steps, tokens, FLOPs or seconds. Where neighbouring
-//! points were gathered, a faint band goes from their least to their largest. Failed and diverged
+//! points of a few runs were gathered, a faint band goes from their least to their largest. Failed and diverged
 //! runs are marked where they ended, not dropped.
 
 use sweep_spec::run::RunRole;
@@ -14,6 +14,9 @@ use crate::{
     figure::{Axis, Dash, Figure, Mark, Panel, Series, Shape, Style, Tone, Weight},
     input::{CurvePoint, PlotInput, RunCurve, RunState},
 };
+
+/// Bands of more runs than this cover each other.
+const BANDED_RUNS_MOST: usize = 20;
 
 /// How the series of a run beside its strong line are called.
 const TRAINING: &str = "training loss";
@@ -33,7 +36,11 @@ pub(super) fn build(input: &PlotInput, axis: CurveAxis, name: &str) -> Figure {
     let count = with_curves.clone().count();
     for run in with_curves.clone().take(RUNS_MOST) {
         let before = panel.series.len();
-        draw_run(&mut panel, run, &sizes, |curve| thinned(curve, count, x));
+        draw_run(&mut panel, run, &sizes, |curve| {
+            let Thin { line, band } = thinned(curve, count, x);
+            let band = if count <= BANDED_RUNS_MOST { band } else { Vec::new() };
+            Thin { line, band }
+        });
         if panel.series.len() > before {
             drawn += 1;
             let behind = run.train.iter().chain(&run.validation);

@@ -13,6 +13,9 @@ use crate::{
     text::{estimate, single_law_text},
 };
 
+/// Share of the worth of repeated tokens that must be gone before the scale of the loss is named.
+const WEAR_LEAST: f64 = 0.01;
+
 pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
     let runs: Vec<&RunCurve> =
         finished(input).into_iter().filter(|run| epochs(run).is_some()).collect();
@@ -92,7 +95,13 @@ fn worth(law: &Fit, runs: &[&RunCurve]) -> Panel {
     panel.series.push(Series::new(text, style, Mark::Line { points }).legend(text));
     let saturation = law.params.iter().find(|parameter| parameter.name == "R_D");
     if let (Some(at), Some(parameter)) = (end, saturation) {
-        panel.note(at, format!("R_D = {}", estimate(&parameter.estimate)), Tone::Law);
+        // A scale far beyond the passes that were seen is no measurement of it.
+        let wears = at[1] < (1.0 - WEAR_LEAST) * at[0];
+        let text = match wears {
+            true => format!("R_D = {}", estimate(&parameter.estimate)),
+            false => "no wear seen".to_owned(),
+        };
+        panel.note(at, text, Tone::Law);
     }
     panel
 }

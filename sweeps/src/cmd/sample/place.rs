@@ -204,6 +204,6 @@ mod tests {
         for (folder, id) in [(&folders[0], "abc1"), (&folders[1], "abc1"), (&folders[1], "b")] {
             fs::create_dir_all(folder.join(id)).expect("writes");
         }
-        assert_eq!(on_disk("abc", &folders).expect("one"), Some(folders[1].join("abc1")));
+        assert_eq!(on_disk("abc", &folders).expect("one"), Some(folders[0].join("abc1")));
     }
 }
