@@ -79,7 +79,7 @@ fn main() -> Result<()> {
 fn recipe() -> String {
     SMALL
         .replace("\"small\"", "\"faults\"")
-        .replace("[\"7k\", \"14k\", \"28k\"]", "[\"80M\"]")
+        .replace("[\"7k\", \"14k\", \"28k\"]", "[\"12M\"]")
         .replace("{ width = 8, layers = 1 }, { width = 16, layers = 1 }, ", "")
         .replace("width = 24, layers = 2", "width = 48, layers = 4")
 }
