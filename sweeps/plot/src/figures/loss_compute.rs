@@ -16,6 +16,9 @@ use crate::{
     text::{short, single_law_text},
 };
 
+/// A band is drawn up to so many times the law: one that says nothing would flatten all else.
+const BAND_TIMES_MAX: f64 = 3.0;
+
 /// How far the frontier is drawn beyond the fitted runs where no check run lies further.
 const REACH: f64 = 3.0;
 
@@ -199,12 +202,15 @@ fn frontier(fit: &Fit, [low, high, reach]: [f64; 3], floor: f64) -> Vec<Series> 
     let line = |from: f64, to: f64| -> Vec<[f64; 2]> {
         log_places(from, to, PLACES).into_iter().filter_map(place).collect()
     };
+    let mut is_cut = false;
     let band: Vec<[f64; 3]> = log_places(low, reach, PLACES)
         .into_iter()
         .filter_map(|c| {
             let best = fit.optimum(c)?;
             let [under, over] = fit.forecast(best.n, best.d)?.ci95?;
-            Some([c, under - floor, over - floor])
+            let most = BAND_TIMES_MAX * (best.loss? - floor);
+            is_cut |= over - floor > most;
+            Some([c, under - floor, (over - floor).min(most)])
         })
         .filter(|[_, under, _]| *under > 0.0)
         .collect();
@@ -223,7 +229,11 @@ fn frontier(fit: &Fit, [low, high, reach]: [f64; 3], floor: f64) -> Vec<Series> 
             Style::line(Tone::Law),
             Mark::Band { points: band },
         );
-        series.push(band.legend("95 % interval"));
+        let text = match is_cut {
+            true => format!("95 % interval, cut at {BAND_TIMES_MAX} times the law"),
+            false => "95 % interval".to_owned(),
+        };
+        series.push(band.legend(text));
     }
     series
 }
