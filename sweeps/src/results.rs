@@ -138,6 +138,7 @@ impl RunResult {
         Observation {
             n: Some(self.parameters().under(convention) as f64),
             d: Some(config.tokens() as f64),
+            positions: Some((config.shape.rows() / config.shape.sequence()) as f64),
             flops: Some(config.flops()),
             loss,
             unique: Some(config.tokens().min(self.run.manifest.train_tokens) as f64),

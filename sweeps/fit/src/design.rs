@@ -277,7 +277,7 @@ fn repeated_data(law: Law, rows: &[Observation]) -> Option<Warning> {
         Warning::new(
             WarningCode::RepeatedData,
             format!(
-                "{repeated} of {} observations saw tokens more than once and are counted as fresh; \
+                "{repeated} of {} observations saw data more than once and are counted as fresh; \
                  hint: --law repeat",
                 rows.len()
             ),
@@ -286,8 +286,10 @@ fn repeated_data(law: Law, rows: &[Observation]) -> Option<Warning> {
 }
 
 fn unit_mismatch(rows: &[Observation]) -> Option<Warning> {
-    let ratios: Vec<f64> =
-        rows.iter().filter_map(|row| Some(row.flops? / (6.0 * row.n? * row.d?))).collect();
+    let ratio = |row: &Observation| {
+        Some(row.flops? / (6.0 * row.n? * row.d? * row.positions.unwrap_or(1.0)))
+    };
+    let ratios: Vec<f64> = rows.iter().filter_map(ratio).collect();
     let odd: Vec<&f64> = ratios.iter().filter(|r| !(0.5..=2.0).contains(*r)).collect();
     (!odd.is_empty()).then(|| {
         Warning::new(

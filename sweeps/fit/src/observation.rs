@@ -11,6 +11,9 @@ pub struct Observation {
     pub n: Option<f64>,
     /// Tokens seen, repeats counted.
     pub d: Option<f64>,
+    /// Positions of the model that one unit of D goes through: 1 for tokens, and where absent; its
+    /// patches for an image.
+    pub positions: Option<f64>,
     /// Training FLOPs.
     pub flops: Option<f64>,
     /// Loss in nats per token, or whatever else the table measures on one scale.

@@ -36,7 +36,7 @@ pub(crate) fn fill(basis: &Basis<'_>, fit: &Fit, options: &Options) -> Vec<Item>
         known("observations", format!("{} from {}", rows.len(), basis.origin)),
         known("law", law(fit)),
         parameters(rows),
-        tokens(rows),
+        data(rows, basis.sweep.map_or("tokens", sweep::unit)),
         compute(rows),
     ];
     items.extend(ranges(rows));
@@ -81,7 +81,7 @@ fn parameters(rows: &[Observation]) -> Item {
     }
 }
 
-fn tokens(rows: &[Observation]) -> Item {
+fn data(rows: &[Observation], unit: &str) -> Item {
     let unique = rows.iter().filter(|row| row.unique.is_some()).count();
     let repeated = rows
         .iter()
@@ -91,7 +91,7 @@ fn tokens(rows: &[Observation]) -> Item {
         return known("what D counts", "C/(6 N): no token count was given");
     }
     if unique == rows.len() {
-        let text = format!("tokens seen; {repeated} of {} runs repeat their data", rows.len());
+        let text = format!("{unit} seen; {repeated} of {} runs repeat their data", rows.len());
         return known("what D counts", text);
     }
     open("what D counts", "say whether tokens repeat; --map unique=COLUMN tells the fit")
@@ -128,7 +128,7 @@ fn ranges(rows: &[Observation]) -> Vec<Item> {
         range("range of N", &|row| row.n),
         range("range of D", &Observation::tokens),
         range("range of C", &Observation::compute),
-        range("range of tokens per parameter", &ratio),
+        range("range of D/N", &ratio),
     ]
     .into_iter()
     .flatten()

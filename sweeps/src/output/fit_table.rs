@@ -64,7 +64,7 @@ fn heading(fit: &Fit, out: &mut dyn Write) -> io::Result<()> {
         "{} observations, {} dropped as the highest; sum of {} is {:.10e}",
         fit.n_points, fit.n_dropped, fit.objective, fit.objective_value
     )?;
-    writeln!(out, "loss as given (nats per token in our own sweeps), C = 6 N D where not measured")
+    writeln!(out, "loss as given, C = 6 N D where not measured")
 }
 
 fn constants(fit: &Fit) -> String {

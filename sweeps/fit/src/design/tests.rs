@@ -192,6 +192,22 @@ fn units_that_do_not_fit_together_are_told() {
     assert!(message(Code::UnitMismatch, &rows, &plain()).contains("check the units"));
 }
 
+/// Every patch of an image costs 2 FLOPs per parameter and pass, and D counts images.
+#[test]
+fn the_patches_of_an_image_are_no_mismatch() {
+    let images = |positions: Option<f64>| {
+        let mut rows = sound();
+        for row in &mut rows {
+            row.flops = row.compute().map(|flops| 16.0 * flops);
+            row.positions = positions;
+        }
+        rows
+    };
+    assert!(message(Code::UnitMismatch, &images(None), &plain()).contains("1.600e1"));
+    let known = messages(&images(Some(16.0)), &plain());
+    assert!(known.iter().all(|warning| warning.code != Code::UnitMismatch), "{known:?}");
+}
+
 /// What is no number, not finite or not above zero is refused by line, whatever the objective.
 #[test]
 fn bad_cells_are_named_by_line() {

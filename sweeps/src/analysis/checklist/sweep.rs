@@ -38,6 +38,11 @@ pub(super) fn schedule(sweep: &SweepResults) -> Option<Item> {
     Some(known("learning-rate schedule for each D, tuning of rate and batch", text))
 }
 
+/// What D counts.
+pub(super) fn unit(sweep: &SweepResults) -> &'static str {
+    sweep.observed().next().map_or("tokens", |run| run.run.manifest.unit())
+}
+
 /// What the loss is of.
 pub(super) fn loss(sweep: &SweepResults) -> Option<Item> {
     let run = &sweep.observed().next()?.run;
