@@ -26,6 +26,15 @@ pub(crate) struct Weights {
     pub(crate) first_steps: HashMap<String, u64>,
     /// A name for people.
     pub(crate) labels: HashMap<String, String>,
+    /// D counts images, not tokens.
+    pub(crate) images: bool,
+}
+
+impl Weights {
+    /// A speed with its unit.
+    fn speed(&self, a_second: f64) -> String {
+        format!("{} {}/s", si(a_second), if self.images { "images" } else { "tokens" })
+    }
 }
 
 /// The state of a sweep as its coordinator tells it.
@@ -114,7 +123,7 @@ impl Progress {
         }
         let mut line = vec![parts.join(", "), format!("{:.0} %", 100.0 * self.share())];
         if self.latest.tokens_per_second > 0.0 {
-            line.push(format!("{} tokens/s", si(self.latest.tokens_per_second)));
+            line.push(self.weights.speed(self.latest.tokens_per_second));
         }
         if let Some(seconds) = self.latest.remaining_seconds.filter(|_| !self.latest.done) {
             line.push(format!("about {} left", duration(seconds)));
@@ -126,7 +135,7 @@ impl Progress {
     fn run_line(&self, run: &v1::RunProgress) -> String {
         let label = self.weights.labels.get(&run.run_id).map_or(&run.run_id[..8], String::as_str);
         let mut line = vec![label.to_owned()];
-        line.extend(run.tokens_per_second.map(|speed| format!("{} tokens/s", si(speed))));
+        line.extend(run.tokens_per_second.map(|speed| self.weights.speed(speed)));
         line.extend(run.latest_loss.map(|loss| format!("loss {loss:.4}")));
         line.join(" · ")
     }
@@ -256,6 +265,11 @@ mod tests {
             progress.line(),
             "0 of 2 runs finished, 1 running, 1 queued · 38 % · about 25 s left"
         );
+        let fast = v1::SweepProgress { tokens_per_second: 1.25e4, ..progress.latest.clone() };
+        progress.update(fast);
+        assert!(progress.line().contains("12.5k tokens/s"), "{}", progress.line());
+        progress.weights.images = true;
+        assert!(progress.line().contains("12.5k images/s"), "{}", progress.line());
         let ended = vec![run("a", v1::RunRole::Fit, v1::RunState::Failed, 50)];
         progress.update(v1::SweepProgress { runs: ended, ..v1::SweepProgress::default() });
         assert!((progress.share() - 0.75).abs() < 1e-12);

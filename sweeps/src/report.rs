@@ -258,12 +258,17 @@ fn summary(plot: &PlotInput, refused: Option<&str>, optima: &[[String; 5]]) -> V
         (None, Some(reason)) => sentences.push(format!("No law was fitted: {reason}.")),
         (None, None) => sentences.push("No law was fitted.".to_owned()),
     }
-    // The first verdict of a task is the one over compute.
-    let verdict = |task: &TaskInput| Some(format!("{}: {}", task.name, task.verdicts.first()?));
+    let verdict = |task: &TaskInput| {
+        let told = task.headline.as_ref().or_else(|| task.verdicts.first())?;
+        Some(format!("{}: {told}", task.name))
+    };
     sentences.extend(plot.tasks.iter().filter_map(verdict));
     if let Some(entropy) = plot.entropy {
         let floor = plot.fit.as_ref().and_then(|fit| fit.param("E"));
         let floor = floor.map_or_else(String::new, |floor| {
+            if floor <= 0.0 {
+                return " The law found no floor: its E is 0.".to_owned();
+            }
             let error = text::percent(100.0 * (floor / entropy - 1.0));
             format!(" The law's floor E is {}, {error} off.", text::short(floor))
         });

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use sweep_fit::{
     Bin, calibration,
-    emergence::{Axis, Emergence, Scale, Scored, assess, contrast, wilson},
+    emergence::{Axis, Emergence, Scale, Scored, Verdict, assess, contrast, wilson},
 };
 use sweep_plot::{
     input::{BendInput, BendOf, CalibrationInput, TaskInput, TaskScore as Score},
@@ -71,6 +71,7 @@ pub(crate) fn tasks(results: &SweepResults) -> Vec<TaskInput> {
                 name: task.name.clone(),
                 chance,
                 verdicts: verdicts(results, &found, scored.len()),
+                headline: headline(&found),
                 bends: found.iter().flat_map(bends).collect(),
                 scores: scored.into_iter().map(|(run, score)| (run.label(), score)).collect(),
             }
@@ -145,6 +146,34 @@ fn verdicts(results: &SweepResults, found: &[Assessed], scores: usize) -> Vec<St
         return vec![format!("No verdict: {scores} scores, and N is {convention}.")];
     }
     found.iter().map(sentence).collect()
+}
+
+/// The verdict that tells most: a jump is seen on one axis and hidden by scatter on another. Of two
+/// that tell as much the first counts.
+fn headline(found: &[Assessed]) -> Option<String> {
+    let told = |assessed: &Assessed| match (assessed.sharp.verdict, assessed.smooth.verdict) {
+        (Verdict::Emergent, Verdict::Smooth) => 0,
+        (Verdict::Emergent, Verdict::Emergent) => 1,
+        (Verdict::Emergent, Verdict::CannotTell) => 2,
+        (Verdict::Smooth, _) => 3,
+        (Verdict::CannotTell, _) => 4,
+    };
+    let best = found.iter().min_by_key(|assessed| told(assessed))?;
+    Some(sentence(best) + meaning(best))
+}
+
+/// What a jump means, where both metrics say enough.
+fn meaning(found: &Assessed) -> &'static str {
+    match (found.sharp.verdict, found.smooth.verdict) {
+        (Verdict::Emergent, Verdict::Smooth) => {
+            " So the models get better step by step, and the jump is made by counting an answer only \
+             when all of it is right."
+        }
+        (Verdict::Emergent, Verdict::Emergent) => {
+            " So the ability itself comes suddenly, whatever it is measured by."
+        }
+        _ => "",
+    }
 }
 
 /// The bends of both metrics that the scores locate.

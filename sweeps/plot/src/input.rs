@@ -60,6 +60,8 @@ pub struct TaskInput {
     pub scores: Vec<(String, TaskScore)>,
     /// What the scores say, a sentence each.
     pub verdicts: Vec<String>,
+    /// Of these the one that tells most, with what it means.
+    pub headline: Option<String>,
     /// Where its metrics bend, as far as the scores locate it.
     pub bends: Vec<BendInput>,
 }

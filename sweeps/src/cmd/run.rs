@@ -227,7 +227,8 @@ impl Job<'_> {
     }
 
     fn weights(&self) -> Weights {
-        let mut weights = Weights::default();
+        let images = self.plan.data.image.is_some();
+        let mut weights = Weights { images, ..Weights::default() };
         for run in &self.plan.runs {
             // Without a prediction the FLOPs weigh: for all runs or for none, the kind is one.
             let seconds = run.seconds.first().copied().flatten().map(|p| p.seconds);

@@ -55,6 +55,7 @@ pub(crate) async fn weights(control: &mut Control, sweep: &str) -> Result<Weight
     let mut weights = Weights::default();
     while let Some(row) = rows.message().await.map_err(refused)? {
         let facts = row.facts.unwrap_or_default();
+        weights.images |= facts.family == "diffusion";
         // FLOPs where no prediction is known: for all runs or for none, as they are summed.
         let weight = row.predicted_seconds.unwrap_or(facts.own_flops / 1e10);
         #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]

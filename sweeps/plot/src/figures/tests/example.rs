@@ -287,13 +287,15 @@ pub(super) fn scored() -> PlotInput {
             .to_owned(),
     ];
     let name = "copying 8".to_owned();
+    let headline = verdicts.first().cloned();
     let bend = |of, axis, x, ci95| BendInput { of, axis, bend: Bend { x, ci95 } };
     let bends = vec![
         bend(BendOf::ExactMatch, Axis::Compute, 1.1e12, [6e11, 2.1e12]),
         bend(BendOf::ExactMatch, Axis::Loss, 3.4, [3.1, 3.6]),
         bend(BendOf::AnswerNats, Axis::Loss, 3.9, [3.7, 4.1]),
     ];
-    input.tasks = vec![TaskInput { name, chance: Some(2.3e-10), scores, verdicts, bends }];
+    input.tasks = 
+        vec![TaskInput { name, chance: Some(2.3e-10), scores, verdicts, headline, bends }];
     input.calibrations = calibrations;
     input
 }
