@@ -40,10 +40,11 @@ fn missing(input: &PlotInput, runs: &[(&RunCurve, &SampleSheet)]) -> Option<Stri
 pub(super) fn grid(input: &PlotInput, name: &str) -> Figure {
     let runs = sampled(input);
     let by_budget = runs.iter().any(|(run, _)| run.budget.is_some());
-    let column = |run: &RunCurve| if by_budget { run.budget } else { Some(run.d) };
+    // A check stands on no budget: it has a column of its own.
+    let column = |run: &RunCurve| if by_budget { run.budget.unwrap_or(run.flops) } else { run.d };
     let (sizes, mut columns) = (
         distinct(runs.iter().map(|(run, _)| run.n)),
-        distinct(runs.iter().filter_map(|(run, _)| column(run))),
+        distinct(runs.iter().map(|(run, _)| column(run))),
     );
     let hidden = columns.len().saturating_sub(COLUMNS_MOST);
     // The largest say most.
@@ -51,7 +52,7 @@ pub(super) fn grid(input: &PlotInput, name: &str) -> Figure {
     let mut cells = Vec::new();
     for &n in &sizes {
         for &at in &columns {
-            let found = runs.iter().find(|(run, _)| run.n == n && column(run) == Some(at));
+            let found = runs.iter().find(|(run, _)| run.n == n && column(run) == at);
             cells.push(found.map(|(run, sheet)| cell(run, sheet)));
         }
     }

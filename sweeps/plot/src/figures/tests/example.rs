@@ -294,7 +294,7 @@ pub(super) fn scored() -> PlotInput {
         bend(BendOf::ExactMatch, Axis::Loss, 3.4, [3.1, 3.6]),
         bend(BendOf::AnswerNats, Axis::Loss, 3.9, [3.7, 4.1]),
     ];
-    input.tasks = 
+    input.tasks =
         vec![TaskInput { name, chance: Some(2.3e-10), scores, verdicts, headline, bends }];
     input.calibrations = calibrations;
     input
