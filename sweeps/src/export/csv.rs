@@ -25,7 +25,7 @@ pub(crate) enum Kind {
 }
 
 /// Columns of the table of runs.
-pub(crate) const RUN_COLUMNS: [(&str, Kind); 31] = [
+pub(crate) const RUN_COLUMNS: [(&str, Kind); 32] = [
     ("C", Kind::Real),
     ("N", Kind::Count),
     ("D", Kind::Count),
@@ -57,6 +57,7 @@ pub(crate) const RUN_COLUMNS: [(&str, Kind); 31] = [
     ("parent", Kind::Text),
     ("fork_step", Kind::Count),
     ("own_C", Kind::Real),
+    ("family", Kind::Text),
 ];
 
 /// Columns of the table of points.
@@ -115,6 +116,7 @@ pub(crate) fn run_cells(run: &RunResult, results: &SweepResults) -> [String; RUN
         config.parent.as_ref().map_or_else(String::new, |edge| edge.run.to_string()),
         config.parent.as_ref().map_or_else(String::new, |edge| edge.step.to_string()),
         config.own_flops().to_string(),
+        shape.family().to_owned(),
     ]
 }
 

@@ -5,7 +5,7 @@ use std::{path::Path, str::FromStr};
 
 use sweep_fit::Observation;
 
-use super::error::SourceError;
+use super::{error::SourceError, own::Own};
 
 /// What a column can mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +155,10 @@ pub(super) struct Columns<'a> {
     roles: Vec<(Role, usize)>,
     extras: Vec<usize>,
     filters: Vec<(usize, &'a str)>,
+    /// Of a table of ours that is read by the names of its columns.
+    own: Option<Own>,
+    /// Whether `filters` are those of [`Own`].
+    chosen: bool,
     /// What a place in the table is called in messages.
     unit: &'static str,
 }
@@ -197,11 +201,14 @@ impl<'a> Columns<'a> {
             maps.map(|map| Ok((map.role, place(&map.column)?)))
                 .collect::<Result<Vec<_>, SourceError>>()?
         };
-        let filters = filters
+        let mut filters = filters
             .iter()
             .map(|filter| Ok((place(&filter.column)?, filter.value.as_str())))
             .collect::<Result<Vec<_>, SourceError>>()?;
-        Ok(Self { names, roles, extras, filters, unit: "line" })
+        let own = Own::find(&names).filter(|_| mapping.by_name);
+        let chosen = filters.is_empty() && own.is_some();
+        filters.extend(own.iter().filter(|_| chosen).flat_map(Own::wanted));
+        Ok(Self { names, roles, extras, filters, own, chosen, unit: "line" })
     }
 
     /// The same, for a table whose places are not lines.
@@ -219,7 +226,8 @@ impl<'a> Columns<'a> {
         let roles = self.roles.iter().map(|(_, column)| *column);
         let all = roles
             .chain(self.extras.iter().copied())
-            .chain(self.filters.iter().map(|(column, _)| *column));
+            .chain(self.filters.iter().map(|(column, _)| *column))
+            .chain(self.own.iter().flat_map(Own::columns));
         all.collect::<std::collections::BTreeSet<usize>>().into_iter().collect()
     }
 
@@ -239,7 +247,8 @@ impl<'a> Columns<'a> {
         line: u64,
         cell: impl Fn(usize) -> Option<&'c str>,
     ) -> Result<Row, Vec<String>> {
-        let mut row = Observation { line: Some(line), ..Observation::default() };
+        let positions = self.own.as_ref().and_then(|own| own.positions(&cell));
+        let mut row = Observation { line: Some(line), positions, ..Observation::default() };
         let (mut seconds, unit) = (None, self.unit);
         let mut bad = Vec::new();
         for &(role, column) in &self.roles {
@@ -280,13 +289,14 @@ impl<'a> Columns<'a> {
         if bad.is_empty() { Ok(Row { observation: row, seconds, extras }) } else { Err(bad) }
     }
 
-    /// The roles in their order, each with its column.
+    /// The roles in their order, each with its column, and which rows a table of ours gives.
     pub(super) fn roles(&self) -> String {
         let role = |&(role, column): &(Role, usize)| {
             let (name, column) = (role.name(), &self.names[column]);
             if name == column { name.to_owned() } else { format!("{name}={column}") }
         };
-        self.roles.iter().map(role).collect::<Vec<_>>().join(", ")
+        let roles = self.roles.iter().map(role).collect::<Vec<_>>().join(", ");
+        if self.chosen { format!("{roles}; rows of {}", Own::told()) } else { roles }
     }
 
     /// A column that names runs, where no group is mapped.

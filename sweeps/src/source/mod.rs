@@ -6,6 +6,7 @@ mod error;
 mod guard;
 mod json_lines;
 mod mapping;
+mod own;
 mod parquet;
 
 use std::{fs::File, io::BufReader, path::Path};

@@ -47,6 +47,26 @@ fn csv_and_json_lines_give_the_same() {
     assert_eq!(chosen.observations, rows[1..]);
 }
 
+/// A check is held out of a fit, and a run that failed has no loss.
+#[test]
+fn of_a_table_of_ours_the_finished_runs_of_the_fit_count() {
+    let text = "C,N,D,loss,role,state,sequence,family\n\
+                9,1e6,2e7,3.5,fit,finished,16,diffusion\n\
+                9,1e6,3e7,3.4,fit,finished,64,lm\n\
+                9,1e6,2e7,,fit,failed,16,diffusion\n\
+                9,1e7,2e8,2.5,check,finished,16,diffusion\n";
+    let csv = table(".csv", text);
+    let found = read(csv.path(), &mapping(&[]), &[]).unwrap();
+    let positions: Vec<_> = found.observations.iter().map(|row| row.positions).collect();
+    assert_eq!(positions, [Some(16.0), None]);
+    assert_eq!(found.roles, "N, D, C, loss; rows of role=fit and state=finished");
+    let checks = read(csv.path(), &mapping(&[]), &["role=check".parse().unwrap()]).unwrap();
+    assert_eq!((checks.observations.len(), checks.roles.as_str()), (1, "N, D, C, loss"));
+    // Who says which column is what is taken at their word.
+    let maps = ["N=N", "D=D", "loss=loss"];
+    assert!(refusal(".csv", text, &maps, &[]).contains("line 4: loss is ''"));
+}
+
 #[test]
 fn bad_cells_are_named_by_line() {
     for cell in ["nan", "inf", "0", "-2.5", "", "abc"] {
