@@ -107,7 +107,7 @@ impl Quotas {
     ///
     /// # Errors
     /// [`Fault::Limit`] where they are more than an attempt may hand in.
-    pub(crate) fn reserve(&self, key: &AttemptKey, bytes: u64) -> Result<(), Status> {
+    pub(crate) fn reserve(&self, key: &AttemptKey, bytes: u64) -> Result<Reserved<'_>, Status> {
         let mut artifacts = self.artifacts.lock().unwrap_or_else(PoisonError::into_inner);
         let had = artifacts.get(key).copied().unwrap_or(0);
         let most = self.artifact_bytes_per_attempt;
@@ -123,15 +123,37 @@ impl Quotas {
             artifacts.pop_first();
         }
         artifacts.insert(key.clone(), had + bytes);
-        Ok(())
+        Ok(Reserved { quotas: self, key: key.clone(), bytes })
     }
 
-    /// Gives back what was set aside for a file that was not taken.
-    pub(crate) fn release(&self, key: &AttemptKey, bytes: u64) {
+    fn release(&self, key: &AttemptKey, bytes: u64) {
         let mut artifacts = self.artifacts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(had) = artifacts.get_mut(key) {
             *had = had.saturating_sub(bytes);
         }
+    }
+}
+
+/// Bytes that are set aside for a file. They come back when it is dropped, also with a call whose client
+/// has gone, unless the file was taken.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Reserved<'a> {
+    quotas: &'a Quotas,
+    key: AttemptKey,
+    bytes: u64,
+}
+
+impl Reserved<'_> {
+    /// The file was taken.
+    pub(crate) fn spend(mut self) {
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.quotas.release(&self.key, self.bytes);
     }
 }
 
@@ -173,13 +195,13 @@ mod tests {
         let quotas = quotas();
         let run = "0123456789abcdef".repeat(2).parse().unwrap();
         let key = AttemptKey { run, number: 1 };
-        quotas.reserve(&key, 7).unwrap();
+        let lost = quotas.reserve(&key, 7).unwrap();
         let refused = quotas.reserve(&key, 4).unwrap_err();
         assert_eq!(Fault::of(&refused), Some(Fault::Limit));
         assert!(refused.message().contains("7 bytes") && refused.message().contains("above 10"));
-        quotas.reserve(&AttemptKey { number: 2, ..key.clone() }, 10).unwrap();
-        quotas.release(&key, 7);
-        quotas.reserve(&key, 10).unwrap();
+        quotas.reserve(&AttemptKey { number: 2, ..key.clone() }, 10).unwrap().spend();
+        drop(lost);
+        quotas.reserve(&key, 10).unwrap().spend();
         assert!(quotas.reserve(&key, u64::MAX).is_err());
     }
 

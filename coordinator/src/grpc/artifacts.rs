@@ -40,16 +40,16 @@ pub(super) async fn put(
         }
         _ => Err(FieldError::new("data", "follows the head").into()),
     });
-    shared.quotas.reserve(&key, head.bytes).inspect_err(|status| {
+    let reserved = shared.quotas.reserve(&key, head.bytes).inspect_err(|status| {
         shared.metrics.refused("artifact");
         tracing::warn!(attempt = %key, why = status.message(), "a file is refused");
     })?;
     let file = FileHead { run: key.run.clone(), hash, bytes: head.bytes };
-    let put = artifacts.put(&file, data).await;
-    if !matches!(put, Ok(Put::New)) {
-        shared.quotas.release(&key, head.bytes);
+    let put = artifacts.put(&file, data).await?;
+    if put == Put::New {
+        reserved.spend();
     }
-    put.map(|_| ())
+    Ok(())
 }
 
 /// Keeps a checkpoint whose files are here.
