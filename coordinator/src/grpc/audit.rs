@@ -47,49 +47,74 @@ pub(super) fn operator(
 }
 
 impl Caller {
-    /// Tells the log who asks for a change and for which, under the target `audit`. As `Debug`, so that a
-    /// name cannot break a line.
-    pub(super) fn log(&self, what: &dyn fmt::Debug) {
-        let Self { call, address, client, .. } = self;
+    /// Tells the log who asks for a change and for which, under the target `audit`, as `Debug`, so that a
+    /// name cannot break a line; gives what tells the store of its outcome.
+    pub(super) fn asks(self, shared: &Shared, what: &dyn fmt::Debug) -> Pending {
+        let Self { call, address, client, .. } = &self;
         tracing::info!(target: "audit", call, ?address, ?client, ?what, "asked for");
+        let entry = Entry { caller: self, subject: format!("{what:?}") };
+        Pending { shared: shared.clone(), entry: Some(entry) }
     }
+}
 
+/// A change under way. A client that leaves takes its call with it, but what the call has set off goes
+/// on: the store has it all the same.
+pub(super) struct Pending {
+    shared: Shared,
+    /// Until its outcome is told.
+    entry: Option<Entry>,
+}
+
+impl Pending {
     /// Keeps what came of it. The change is made by then: where it cannot be kept, the log has it.
-    pub(super) async fn done(
-        &self,
-        shared: &Shared,
-        subject: String,
-        outcome: Result<String, &Status>,
-    ) {
-        if let Err(status) = self.keep(shared, &subject, outcome).await {
-            tracing::error!(target: "audit", call = self.call, %status, "not kept");
+    pub(super) async fn done(mut self, outcome: Result<String, &Status>) {
+        let Some(entry) = self.entry.take() else { return };
+        let outcome = match outcome {
+            Ok(reply) => format!("done {reply}"),
+            Err(status) => entry.refused(status),
+        };
+        // A task of its own ends, whoever leaves. Its answer waits for it: who asks again finds the row.
+        let _ = tokio::spawn(entry.keep(self.shared.clone(), outcome)).await;
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            let outcome = "not known: the client left before it was answered".to_owned();
+            tokio::spawn(entry.keep(self.shared.clone(), outcome));
         }
     }
+}
 
-    async fn keep(
-        &self,
-        shared: &Shared,
-        subject: &str,
-        result: Result<String, &Status>,
-    ) -> Result<(), Status> {
-        let outcome = match result {
-            Ok(reply) => cut(&format!("done {reply}")),
-            Err(status) => {
-                let why = status.message();
-                tracing::warn!(target: "audit", call = self.call, address = ?self.address, why, "refused");
-                cut(&format!("refused: {why:?}"))
-            }
-        };
+/// A change and who asks for it.
+struct Entry {
+    caller: Caller,
+    subject: String,
+}
+
+impl Entry {
+    fn refused(&self, status: &Status) -> String {
+        let Caller { call, address, .. } = &self.caller;
+        let why = status.message();
+        tracing::warn!(target: "audit", call, ?address, why, "refused");
+        format!("refused: {why:?}")
+    }
+
+    async fn keep(self, shared: Shared, outcome: String) {
+        let Caller { call, role, address, client } = self.caller;
         let row = AuditRow {
             unix_ms: unix_ms(),
-            role: self.role.to_string(),
-            client: self.client.clone(),
-            address: self.address.map(|address| address.ip().to_string()),
-            call: self.call.to_owned(),
-            subject: cut(subject),
-            outcome,
+            role: role.to_string(),
+            client,
+            address: address.map(|address| address.ip().to_string()),
+            call: call.to_owned(),
+            subject: cut(&self.subject),
+            outcome: cut(&outcome),
         };
-        shared.store.note_audit(&row).await.map_err(store_status)
+        if let Err(error) = shared.store.note_audit(&row).await {
+            tracing::error!(target: "audit", call, %error, "not kept");
+        }
     }
 }
 
@@ -101,7 +126,7 @@ fn cut(text: &str) -> String {
 }
 
 /// Makes a change that an operator asks for; the log knows of it before, the store of its outcome.
-pub(super) async fn audited<T: fmt::Debug + Clone, R: fmt::Debug, F>(
+pub(super) async fn audited<T: fmt::Debug, R: fmt::Debug, F>(
     shared: &Shared,
     call: &'static str,
     request: Request<T>,
@@ -112,10 +137,9 @@ where
 {
     let caller = operator(shared, call, request.extensions())?;
     let message = request.into_inner();
-    caller.log(&message);
-    let result = act(message.clone()).await;
-    let outcome = result.as_ref().map(|reply| format!("{reply:?}"));
-    caller.done(shared, format!("{message:?}"), outcome).await;
+    let pending = caller.asks(shared, &message);
+    let result = act(message).await;
+    pending.done(result.as_ref().map(|reply| format!("{reply:?}"))).await;
     result.map(Response::new)
 }
 

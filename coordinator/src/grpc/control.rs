@@ -141,11 +141,10 @@ impl v1::control_server::Control for ControlService {
         let caller = operator(shared, "submit", request.extensions())?;
         let (sweep, supersede, policy) = receive_sweep(shared, request.into_inner()).await?;
         let sweep_id = sweep.id.to_string();
-        let what = (sweep.name.clone(), sweep_id.clone(), policy.clone());
-        caller.log(&what);
+        let pending = caller.asks(shared, &(sweep.name.clone(), sweep_id.clone(), policy.clone()));
         let result = shared.actor.submit(sweep, supersede, policy).await;
         let outcome = result.as_ref().map(|(submitted, _)| format!("{submitted:?}"));
-        caller.done(shared, format!("{what:?}"), outcome).await;
+        pending.done(outcome).await;
         let (submitted, runs_superseded) = result?;
         let Submitted { runs_new, runs_finished, runs_known, runs_failed, .. } = submitted;
         Ok(Response::new(v1::SubmitSweepReply {
@@ -264,7 +263,7 @@ impl v1::control_server::Control for ControlService {
                     .collect();
                 // Those online first, each part in its order.
                 workers.sort_by_key(|worker| worker.state);
-                v1::ListWorkersReply { workers }
+                progress::fitting(workers)
             })
             .await?;
         Ok(Response::new(reply))
