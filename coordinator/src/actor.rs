@@ -32,7 +32,7 @@ use tonic::Status;
 
 pub(crate) use self::handle::{Handle, Order, PolicyChange, Verdicts};
 use self::{
-    group::{EndVerdict, GROUP_MAX, end_verdict},
+    group::{EndVerdict, GROUP_MAX},
     handle::{Reply, Request},
 };
 use crate::{
@@ -341,7 +341,7 @@ impl Actor {
 
     async fn finish(&mut self, ended: Ended, last_seq: u64) -> Result<(), Status> {
         let status = self.store.attempt_status(&ended.key).await.map_err(store_status)?;
-        match end_verdict(status, &ended.key, last_seq)? {
+        match self.end_verdict(status, &ended, last_seq)? {
             EndVerdict::Known => Ok(()),
             EndVerdict::New => {
                 tracing::info!(attempt = %ended.key, ending = ?ended.ending, "an attempt ended");

@@ -276,7 +276,7 @@ async fn pass_on_lines(stderr: impl AsyncRead + Unpin, id: Option<u32>, voice: A
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
-        let text = String::from_utf8_lossy(&line);
+        let text = String::from_utf8_lossy(&line).replace(char::is_control, " ");
         let text = text.trim();
         if text.is_empty() {
             continue;

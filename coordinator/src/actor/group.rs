@@ -1,6 +1,10 @@
 //! Requests that wait together share their commits.
 
-use sweep_spec::attempt::AttemptKey;
+use sweep_proto::convert::FieldError;
+use sweep_spec::{
+    attempt::{AttemptKey, Ending},
+    run::RunConfig,
+};
 use sweep_store::AttemptStatus;
 use tonic::Status;
 
@@ -39,6 +43,20 @@ struct Played {
 }
 
 impl Actor {
+    /// What becomes of the end of an attempt.
+    pub(super) fn end_verdict(
+        &self,
+        status: Option<AttemptStatus>,
+        ended: &Ended,
+        last_seq: u64,
+    ) -> Result<EndVerdict, Status> {
+        let verdict = end_verdict(status, &ended.key, last_seq)?;
+        if let (EndVerdict::New, Some(run)) = (&verdict, self.scheduler.run(&ended.key.run)) {
+            possible(&run.config, ended)?;
+        }
+        Ok(verdict)
+    }
+
     /// Handles what waited together, in order.
     pub(super) async fn handle_all(&mut self, requests: &mut Vec<Request>) {
         let mut group = Group::default();
@@ -71,7 +89,7 @@ impl Actor {
         };
         let mut played = Played::default();
         for ((ended, last_seq, reply), status) in group.ends.into_iter().zip(statuses) {
-            match end_verdict(status, &ended.key, last_seq) {
+            match self.end_verdict(status, &ended, last_seq) {
                 Err(refusal) => played.answers.push((reply, Err(refusal))),
                 Ok(EndVerdict::Known) => played.answers.push((reply, Ok(()))),
                 Ok(EndVerdict::New) => self.play_end(ended, last_seq, reply, &mut played),
@@ -129,7 +147,7 @@ pub(super) enum EndVerdict {
 }
 
 /// What the store's knowledge of an attempt makes of its end.
-pub(super) fn end_verdict(
+fn end_verdict(
     status: Option<AttemptStatus>,
     key: &AttemptKey,
     last_seq: u64,
@@ -143,5 +161,65 @@ pub(super) fn end_verdict(
             Ok(EndVerdict::New)
         }
         _ => Err(fenced(key)),
+    }
+}
+
+/// Refuses the end of an attempt at steps that its run does not have: sums over all attempts rest on
+/// what workers say.
+fn possible(config: &RunConfig, ended: &Ended) -> Result<(), FieldError> {
+    let steps = config.steps;
+    let first = ended.resume_step.unwrap_or(0);
+    if first > steps {
+        return Err(FieldError::new(
+            "resume_step",
+            format!("{first} is above the {steps} of its run"),
+        ));
+    }
+    let (step, finished) = match ended.ending {
+        Ending::Finished { step } => (step, true),
+        Ending::Diverged { step } | Ending::Stopped { step } => (step, false),
+        Ending::Failed { .. } => return Ok(()),
+    };
+    // A trunk has no last step: it is as long as its longest branch asks for, now or later.
+    if step > steps || step < first || (finished && step < steps && !config.is_trunk()) {
+        let problem = format!("{step} of {steps}, after {first}, is no such end");
+        return Err(FieldError::new("ending.step", problem));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sweep_spec::attempt::FailureCause;
+
+    use super::*;
+
+    fn end(ending: Ending, resume_step: Option<u64>) -> Ended {
+        let run = "0123456789abcdef".repeat(2).parse().unwrap();
+        let key = AttemptKey { run, number: 1 };
+        Ended {
+            key,
+            ending,
+            resume_step,
+            seconds: None,
+            peak_memory_bytes: None,
+            points_thinned: 0,
+        }
+    }
+
+    #[test]
+    fn an_end_beyond_the_steps_of_its_run_is_refused() {
+        let config = config();
+        let steps = config.steps;
+        let try_end = |ending, resume_step| possible(&config, &end(ending, resume_step)).is_ok();
+        assert!(try_end(Ending::Finished { step: steps }, Some(0)));
+        assert!(try_end(Ending::Stopped { step: 1 }, Some(1)), "stopped before its first step");
+        assert!(try_end(Ending::Stopped { step: 0 }, None), "stopped before it began");
+        assert!(!try_end(Ending::Stopped { step: u64::MAX }, Some(0)));
+        assert!(!try_end(Ending::Diverged { step: steps + 1 }, Some(0)));
+        assert!(!try_end(Ending::Stopped { step: 1 }, Some(2)), "before it began");
+        assert!(!try_end(Ending::Finished { step: steps - 1 }, Some(0)));
+        let failed = Ending::Failed { cause: FailureCause::Program, reason: String::new() };
+        assert!(try_end(failed.clone(), None) && !try_end(failed, Some(u64::MAX)));
     }
 }

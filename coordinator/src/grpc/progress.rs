@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use prost::Message as _;
 use sweep_proto::{fault::Fault, v1};
 use sweep_spec::{
     attempt::{AttemptKey, RunState},
@@ -24,8 +25,24 @@ use crate::{
 /// How often a watcher looks: faster than that nobody reads.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
-/// Runs of one message of progress: about 100 bytes each.
-const RUNS_PER_MESSAGE: usize = 10_000;
+/// Bytes of one message of progress or of workers: reasons are texts of up to 4 KiB.
+pub(super) const MESSAGE_BYTES: usize = sweep_proto::MESSAGE_BYTES_MAX / 2;
+
+/// What a part of a message takes beside itself: its tag and its length.
+const LENGTH_BYTES: usize = 8;
+
+/// Workers that fit a message, of a list that begins with those that matter most; the others are counted.
+pub(super) fn fitting(workers: Vec<v1::Worker>) -> v1::ListWorkersReply {
+    let all = workers.len();
+    let mut bytes = 0;
+    let fits = |worker: &v1::Worker| {
+        bytes += worker.encoded_len() + LENGTH_BYTES;
+        bytes <= MESSAGE_BYTES
+    };
+    let workers: Vec<v1::Worker> = workers.into_iter().take_while(fits).collect();
+    let left_off = u32::try_from(all - workers.len()).unwrap_or(u32::MAX);
+    v1::ListWorkersReply { workers, left_off }
+}
 
 /// Workers and slots online.
 pub(super) fn online(scheduler: &Scheduler) -> (u32, u32) {
@@ -121,13 +138,18 @@ pub(super) async fn watch(shared: Shared, sweep: SweepId, mut outlet: Outlet<v1:
     let mut sent: HashMap<RunId, v1::RunProgress> = HashMap::new();
     let mut finals: HashMap<RunId, Option<f64>> = HashMap::new();
     loop {
-        let message = match look(&shared, &sweep, &mut sent, &mut finals).await {
-            Ok(message) => message,
+        let (mut message, whole) = match look(&shared, &sweep, &mut sent, &mut finals).await {
+            Ok(found) => found,
             Err(status) => return outlet.fail(status),
         };
+        // The last message is the one after which nothing is left to be said.
+        message.done &= whole;
         let done = message.done;
         if !outlet.send(message).await || done {
             return;
+        }
+        if !whole {
+            continue;
         }
         tokio::select! {
             () = tokio::time::sleep(WATCH_EVERY) => {}
@@ -137,13 +159,13 @@ pub(super) async fn watch(shared: Shared, sweep: SweepId, mut outlet: Outlet<v1:
     }
 }
 
-/// What changed since the last look.
+/// What changed since the last look, as much of it as fits a message, and whether that is all.
 async fn look(
     shared: &Shared,
     sweep: &SweepId,
     sent: &mut HashMap<RunId, v1::RunProgress>,
     finals: &mut HashMap<RunId, Option<f64>>,
-) -> Result<v1::SweepProgress, Status> {
+) -> Result<(v1::SweepProgress, bool), Status> {
     let id = sweep.clone();
     let (mut message, mut runs) =
         shared.actor.view(move |scheduler, _| snapshot(scheduler, &id)).await?;
@@ -157,16 +179,19 @@ async fn look(
             run.final_validation_loss = finals.get(id).copied().flatten();
         }
     }
+    let mut bytes = 0;
     for (id, run) in runs {
-        if message.runs.len() == RUNS_PER_MESSAGE {
-            break;
+        if sent.get(&id) == Some(&run) {
+            continue;
         }
-        if sent.get(&id) != Some(&run) {
-            message.runs.push(run.clone());
-            sent.insert(id, run);
+        bytes += run.encoded_len() + LENGTH_BYTES;
+        if bytes > MESSAGE_BYTES {
+            return Ok((message, false));
         }
+        message.runs.push(run.clone());
+        sent.insert(id, run);
     }
-    Ok(message)
+    Ok((message, true))
 }
 
 type Snapshot = (v1::SweepProgress, Vec<(RunId, v1::RunProgress)>);
@@ -223,5 +248,26 @@ impl Scheduler {
     fn attempt_at(&self, index: usize) -> AttemptKey {
         let run = self.run_at(index);
         AttemptKey { run: run.id.clone(), number: run.attempts }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_workers_fits_a_message_and_counts_the_others() {
+        let worker = |number: usize| v1::Worker {
+            worker_id: format!("w-{number}"),
+            host: "h".repeat(100),
+            ..v1::Worker::default()
+        };
+        let few = fitting((0..3).map(worker).collect());
+        assert_eq!((few.workers.len(), few.left_off), (3, 0));
+        let many = fitting((0..100_000).map(worker).collect());
+        assert!(many.encoded_len() < sweep_proto::MESSAGE_BYTES_MAX, "{}", many.encoded_len());
+        assert!(many.workers.len() > 10_000, "{}", many.workers.len());
+        assert_eq!(many.workers.len() + many.left_off as usize, 100_000);
+        assert_eq!(many.workers[0].worker_id, "w-0");
     }
 }

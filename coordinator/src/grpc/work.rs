@@ -184,8 +184,10 @@ fn short(lists: &[(&str, usize)]) -> Result<(), Status> {
 }
 
 /// A text for people that a worker made, cut where it is too long: what it tells stands at its
-/// beginning, and the end of an attempt must not be refused for its words.
-fn cut(mut text: String) -> String {
+/// beginning, and the end of an attempt must not be refused for its words. What a trainer says last may
+/// be anything: a character that is none for people becomes a space, and no database takes a NUL.
+fn cut(text: String) -> String {
+    let mut text = text.replace(char::is_control, " ");
     if text.len() > TEXT_BYTES_MAX {
         let mut end = TEXT_BYTES_MAX;
         while !text.is_char_boundary(end) {

@@ -173,7 +173,7 @@ fn run_cells(place: usize, run: &RunResult) -> Vec<String> {
 
 async fn workers(control: &mut Control, console: &mut Console<'_>) -> Result<Exit, Failure> {
     let reply = control.list_workers(v1::ListWorkersRequest {}).await.map_err(refused)?;
-    let workers = reply.into_inner().workers;
+    let v1::ListWorkersReply { workers, left_off } = reply.into_inner();
     match console.format {
         Format::Quiet => {
             for worker in &workers {
@@ -182,7 +182,9 @@ async fn workers(control: &mut Control, console: &mut Console<'_>) -> Result<Exi
         }
         Format::Json => {
             let list: Vec<_> = workers.iter().map(worker_json).collect();
-            console.json(&serde_json::json!({ "schema": "sweep.workers/1", "workers": list }))?;
+            console.json(&serde_json::json!({
+                "schema": "sweep.workers/1", "workers": list, "left_off": left_off,
+            }))?;
         }
         Format::Table => {
             let mut rows =
@@ -200,6 +202,11 @@ async fn workers(control: &mut Control, console: &mut Console<'_>) -> Result<Exi
                 ]);
             }
             writeln!(console.out, "{}", lines(&rows))?;
+            if left_off > 0 {
+                console.say(format_args!(
+                    "{left_off} more workers are not shown; those online come first"
+                ))?;
+            }
         }
     }
     Ok(Exit::Done)
