@@ -34,10 +34,6 @@ pub(crate) enum Exit {
     /// Over budget, or paused.
     OverBudget,
     /// The worker drained.
-    #[cfg_attr(
-        all(not(feature = "local"), not(test)),
-        expect(dead_code, reason = "only a worker drains")
-    )]
     Drained,
     /// Interrupted by a signal.
     Interrupted,

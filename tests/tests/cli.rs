@@ -269,6 +269,8 @@ fn whatever_is_refused_ends_in_a_hint() {
         (&["query", "select 1", "--store", "no.db"], 2),
         (&["doctor", "--store", "sqlite:no.db"], 4),
         (&["export", "--backup", "copy.db"], 4),
+        (&["render", "slurm", "--access", "a.json"], 2),
+        (&["render", "kubernetes", "--image", ""], 2),
     ];
     for (arguments, code) in other {
         assert_refused(&sandbox.run("sweep", arguments).unwrap(), *code, &["error: "]);

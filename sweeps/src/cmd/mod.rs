@@ -18,6 +18,7 @@ mod plan;
 mod plot;
 #[cfg(feature = "store")]
 mod query;
+mod render;
 mod report;
 #[cfg(feature = "local")]
 mod run;
@@ -89,6 +90,8 @@ pub(crate) enum Command {
     /// Ask a store by a SELECT of your own; it is only read
     #[cfg(feature = "store")]
     Query(query::Args),
+    /// Print a file that starts workers where this program may not: for Slurm, Kubernetes, SkyPilot, systemd
+    Render(render::Args),
     /// Check access, coordinator, workers, devices, disks and the store, each with its cure
     Doctor(doctor::Args),
     /// Print every setting, and with --show-origin where it comes from
@@ -136,6 +139,7 @@ impl Command {
             Self::Export(args) => export::run(&args, console),
             #[cfg(feature = "store")]
             Self::Query(args) => query::run(&args, console),
+            Self::Render(args) => render::run(&args, console),
             Self::Doctor(args) => doctor::run(&args, console),
             Self::Config(args) => config::run(&args, console),
             Self::Schema => schema::run(console),
