@@ -112,7 +112,7 @@ impl BenchArgs {
 
     fn start(&self) -> io::Result<ExitCode> {
         let shape = &self.shape.shape;
-        let mlp = if shape.mlp == Mlp::SwiGlu { "swiglu" } else { "relu2" };
+        let mlp = shape.mlp.name();
         let text = format!(
             "d={},layers={},heads={},seq={},batch={},vocab={},shift={},mlp={mlp}",
             shape.width,

@@ -169,14 +169,8 @@ impl Facts {
 /// Rows of a sample, values that a token or a pixel can have, kind of MLP.
 const fn inner_facts(shape: &Shape) -> (u32, u32, &'static str) {
     match shape {
-        Shape::Lm(shape) => {
-            let mlp = match shape.mlp {
-                Mlp::Relu2 => "relu2",
-                Mlp::SwiGlu => "swiglu",
-            };
-            (shape.sequence, shape.vocabulary, mlp)
-        }
-        Shape::Diffusion(shape) => (shape.patches(), 256, "relu2"),
+        Shape::Lm(shape) => (shape.sequence, shape.vocabulary, shape.mlp.name()),
+        Shape::Diffusion(shape) => (shape.patches(), 256, Mlp::Relu2.name()),
     }
 }
 

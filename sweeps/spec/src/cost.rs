@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     run::RunConfig,
-    shape::{DiffusionShape, LmShape, Mlp, Shape},
+    shape::{DiffusionShape, LmShape, Shape},
 };
 
 /// Where a prediction comes from.
@@ -234,10 +234,7 @@ fn diffusion_key(shape: &DiffusionShape, batch: u32) -> String {
 
 fn lm_key(shape: &LmShape, batch: u32) -> String {
     let LmShape { vocabulary, width, layers, heads, sequence, mlp, token_shift } = shape;
-    let mlp = match mlp {
-        Mlp::Relu2 => "relu2",
-        Mlp::SwiGlu => "swiglu",
-    };
+    let mlp = mlp.name();
     let shift = if *token_shift { " shift" } else { "" };
     format!("lm d={width} l={layers} h={heads} t={sequence} v={vocabulary} {mlp}{shift} b={batch}")
 }
@@ -252,6 +249,7 @@ mod tests {
     use super::*;
     use crate::{
         id::DataId,
+        shape::Mlp,
         training::{Decay, Optimizer, Schedule, TRAINING_REVISION},
     };
 

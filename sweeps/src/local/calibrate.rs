@@ -11,7 +11,7 @@ use sweep_spec::{
     cost::{Basis, CostModel},
     plan::DeviceKind,
     run::RunConfig,
-    shape::{LmShape, Mlp, Shape},
+    shape::{LmShape, Shape},
 };
 use tokio::{process::Command, time::timeout};
 
@@ -122,10 +122,7 @@ async fn measure(shape: &LmShape, batch: u32, threads: usize) -> Result<f64, Fai
 /// A shape as the bench reads it.
 fn words(shape: &LmShape, batch: u32) -> String {
     let LmShape { vocabulary, width, layers, heads, sequence, mlp, token_shift } = shape;
-    let mlp = match mlp {
-        Mlp::Relu2 => "relu2",
-        Mlp::SwiGlu => "swiglu",
-    };
+    let mlp = mlp.name();
     let shift = u8::from(*token_shift);
     format!(
         "d={width},layers={layers},heads={heads},seq={sequence},batch={batch},vocab={vocabulary},\
@@ -137,6 +134,7 @@ fn words(shape: &LmShape, batch: u32) -> String {
 mod tests {
     use sweep_spec::{
         id::DataId,
+        shape::Mlp,
         training::{Decay, Optimizer, Schedule, TRAINING_REVISION},
     };
 

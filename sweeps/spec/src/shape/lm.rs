@@ -24,6 +24,17 @@ pub enum Mlp {
     SwiGlu,
 }
 
+impl Mlp {
+    /// Its name in recipes, tables and the words of a bench.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Relu2 => "relu2",
+            Self::SwiGlu => "swiglu",
+        }
+    }
+}
+
 /// The exact shape of a language model.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -192,6 +203,13 @@ mod tests {
 
     fn shape(width: u32, layers: u32, heads: u32, sequence: u32, mlp: Mlp) -> LmShape {
         LmShape { vocabulary: 256, width, layers, heads, sequence, mlp, token_shift: false }
+    }
+
+    #[test]
+    fn an_mlp_is_called_as_recipes_call_it() {
+        for mlp in [Mlp::Relu2, Mlp::SwiGlu] {
+            assert_eq!(serde_json::to_value(mlp).unwrap(), mlp.name());
+        }
     }
 
     /// Worked out by hand from the matrices of the module's head.
