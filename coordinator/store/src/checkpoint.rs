@@ -223,10 +223,7 @@ impl Database {
         &self,
         run: &RunId,
     ) -> Result<Option<CheckpointRecord>, StoreError> {
-        match self.kept_steps(run).await?.last() {
-            Some(&step) => self.kept_checkpoint(run, step).await,
-            None => Ok(None),
-        }
+        self.kept_before(run, u64::MAX).await
     }
 
     pub(crate) async fn kept_before(
