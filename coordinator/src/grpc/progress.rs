@@ -86,13 +86,12 @@ pub(super) fn leaving(
     selector: &str,
 ) -> Result<v1::DrainWorkerReply, Status> {
     let online = || scheduler.workers().iter().filter(|(_, worker)| worker.session);
-    let named = |way: u8, id: &str, worker: &WorkerView| match way {
-        0 => id == selector,
-        1 => !selector.is_empty() && id.starts_with(selector),
-        _ => worker.host == selector,
-    };
-    for way in 0..3 {
-        let found: Vec<_> = online().filter(|(id, worker)| named(way, id, worker)).collect();
+    let whole_id = |id: &str, _: &WorkerView| id == selector;
+    let beginning = |id: &str, _: &WorkerView| !selector.is_empty() && id.starts_with(selector);
+    let machine = |_: &str, worker: &WorkerView| worker.host == selector;
+    let ways: [&dyn Fn(&str, &WorkerView) -> bool; 3] = [&whole_id, &beginning, &machine];
+    for named in ways {
+        let found: Vec<_> = online().filter(|(id, worker)| named(id, worker)).collect();
         match found.as_slice() {
             [] => {}
             [(id, worker)] => {
