@@ -23,6 +23,7 @@ mod samples;
 mod services;
 mod slow_link;
 mod store;
+mod tables;
 mod tasks;
 mod terms;
 mod trunk;
