@@ -58,6 +58,10 @@ pub struct CoordinatorArgs {
     /// Go on without the checkpoints that another place of --artifacts keeps
     #[arg(long)]
     pub forget_artifacts: bool,
+    /// Take an SQLite file on NFS, Lustre, GPFS or the like, where its locks do not hold, at your own
+    /// risk
+    #[arg(long)]
+    pub allow_network_filesystem: bool,
     #[command(flatten)]
     state: StateArg,
     /// Log as JSON lines
@@ -165,6 +169,7 @@ impl CoordinatorArgs {
             store,
             artifacts,
             forget_artifacts: self.forget_artifacts,
+            allow_network_filesystem: self.allow_network_filesystem,
             state: self.state.folder.clone(),
             advertise: self.advertise.clone(),
             client_certificates: self.client_certificates,

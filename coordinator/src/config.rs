@@ -22,6 +22,9 @@ pub struct Config {
     pub artifacts: Option<String>,
     /// Go on without the checkpoints that are kept in another place.
     pub forget_artifacts: bool,
+    /// Take a store in a file on a network file system, where nothing keeps two machines from writing
+    /// at once.
+    pub allow_network_filesystem: bool,
     /// Clients must show a certificate of the coordinator's authority beside the token.
     pub client_certificates: bool,
     /// What is borne of clients.

@@ -14,7 +14,7 @@ use sweep_proto::{
     access::Access,
     v1::{control_server::ControlServer, work_server::WorkServer},
 };
-use sweep_store::Store;
+use sweep_store::{Store, refuse_network_file_system};
 use tokio::{net::TcpListener, time::timeout};
 use tonic::{
     service::{Routes, interceptor::InterceptedService},
@@ -108,6 +108,9 @@ impl Coordinator {
         let local = listener.local_addr().map_err(|error| {
             CoordinatorError::Serve(format!("the listener has no address: {error}"))
         })?;
+        if !config.allow_network_filesystem {
+            refuse_network_file_system(&config.store)?;
+        }
         // The store first: a second coordinator must not replace the access file of the first.
         let store = Store::open(&config.store).await?;
         let reach = Reach::of(local, &config)?;

@@ -76,6 +76,19 @@ pub enum StoreError {
         /// What was said last.
         reason: String,
     },
+    /// Two machines may write there at once, and SQLite would not know.
+    #[error(
+        "the store {} lies on a network file system ({kind}), where the locks of SQLite do not hold; \
+         hint: name a file on a local disk with --store sqlite:PATH, or a Postgres server; \
+         --allow-network-filesystem goes on at your own risk",
+        path.display()
+    )]
+    NetworkFileSystem {
+        /// The database.
+        path: PathBuf,
+        /// Which one.
+        kind: &'static str,
+    },
     /// A later coordinator has the store.
     #[error(
         "another coordinator has taken the store {store}; hint: let one coordinator serve a store, \

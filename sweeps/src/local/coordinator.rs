@@ -77,6 +77,15 @@ fn refused(error: CoordinatorError, state: &Path) -> Failure {
                 state.display()
             ),
         ),
+        CoordinatorError::Store(StoreError::NetworkFileSystem { kind, .. }) => Failure::message(
+            Exit::Usage,
+            format!(
+                "`{}` lies on a network file system ({kind}), where the locks of the store in it do \
+                 not hold; hint: give a folder on a local disk with --out, or start `sweep \
+                 coordinator` on Postgres and hand the recipe in with `sweep submit`",
+                state.display()
+            ),
+        ),
         other => Failure::new(Exit::Usage, other),
     }
 }
