@@ -6,6 +6,8 @@
 //! load start  [RUNS]                                               a start on a full store
 //! load decide [RUNS [WORKERS]]                                     decisions of the scheduler alone
 //! load makespan [DRAWS]                                            its order, with costs off by half
+//! load reconnect [WORKERS] [postgres]                              all come back to a killed coordinator
+//! load lost [SILENT [WORKERS]] [postgres]                          so many fall silent at one moment
 //! ```
 //!
 //! `points` prints durable points per second and the latency of acknowledgements, each of them what
@@ -15,6 +17,7 @@
 
 use std::{
     collections::VecDeque,
+    path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -37,6 +40,8 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 
+#[path = "load/fleet.rs"]
+mod fleet;
 #[path = "../tests/support/mod.rs"]
 #[expect(dead_code, reason = "the tests use all of it")]
 mod support;
@@ -73,9 +78,13 @@ fn main() -> Result<()> {
         Some("start") => runtime.block_on(start(number(1, 150_000)?)),
         Some("decide") => decide(number(1, 100_000)?, number(2, 1000)?),
         Some("makespan") => makespan(u32::try_from(number(1, 20)?)?),
+        Some("reconnect") => runtime.block_on(fleet::reconnect(number(1, 1000)?, on_postgres)),
+        Some("lost") => {
+            runtime.block_on(fleet::lost(number(1, 200)?, number(2, 1000)?, on_postgres))
+        }
         _ => bail!(
-            "give `points`, `grants`, `start`, `decide` or `makespan`; hint: the first lines of \
-             this file"
+            "give `points`, `grants`, `start`, `decide`, `makespan`, `reconnect` or `lost`; hint: \
+             the first lines of this file"
         ),
     }
 }
@@ -98,6 +107,8 @@ async fn serve(folder: &str, store: &str) -> Result<()> {
 /// A coordinator in a process of its own, with what it stands on.
 struct Served {
     folder: tempfile::TempDir,
+    /// Address of its store.
+    store: String,
     process: Child,
     _server: Option<PostgresServer>,
 }
@@ -121,19 +132,36 @@ impl Served {
         store: &str,
         server: Option<PostgresServer>,
     ) -> Result<Self> {
+        let process = Self::spawn(folder.path(), store).await?;
+        Ok(Self { folder, store: store.to_owned(), process, _server: server })
+    }
+
+    /// A process that is ready to serve.
+    async fn spawn(folder: &Path, store: &str) -> Result<Child> {
         let mut process = Command::new(std::env::current_exe()?)
-            .args(["serve", &folder.path().display().to_string(), store])
+            .args(["serve", &folder.display().to_string(), store])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
         let mut ready = [0; 6];
         process.stdout.as_mut().context("stdout is piped")?.read_exact(&mut ready).await?;
-        Ok(Self { folder, process, _server: server })
+        Ok(process)
+    }
+
+    /// Kills it and starts another on the same store, at another port.
+    async fn restart(&mut self) -> Result<()> {
+        self.process.kill().await?;
+        self.process = Self::spawn(self.folder.path(), &self.store).await?;
+        Ok(())
+    }
+
+    fn access_file(&self) -> PathBuf {
+        self.folder.path().join("access.json")
     }
 
     async fn connect(&self) -> Result<Connection> {
-        let access = Access::read(&self.folder.path().join("access.json"))?;
+        let access = Access::read(&self.access_file())?;
         Ok(Connection::open(&access).await?)
     }
 
