@@ -22,12 +22,16 @@ impl Clock {
     }
 }
 
-/// Wall time in milliseconds, for display and for the dates of certificates.
+/// Wall time in milliseconds, for display and for the dates of certificates. It may be set forward or
+/// back at any moment, so nothing that is decided, ordered or counted may come from it.
 #[expect(clippy::disallowed_methods, reason = "wall time is for display and for dates")]
 pub(crate) fn unix_ms() -> i64 {
-    SystemTime::now()
+    let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .ok()
         .and_then(|since| i64::try_from(since.as_millis()).ok())
-        .unwrap_or(0)
+        .unwrap_or(0);
+    #[cfg(feature = "simulation")]
+    let now = now + crate::simulation::wall_clock_offset_ms();
+    now
 }

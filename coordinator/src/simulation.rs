@@ -1,7 +1,8 @@
-//! What a simulation needs of the coordinator: to serve over a network of its own, and one
-//! deliberate fault to show that the simulation finds it. Built only with the feature `simulation`.
+//! What a simulation needs of the coordinator: to serve over a network of its own, a wall clock that
+//! it can set, and one deliberate fault to show that the simulation finds it. Built only with the
+//! feature `simulation`.
 //!
-//! The fault belongs to a thread, as a simulation does.
+//! Clock and fault belong to a thread, as a simulation does.
 
 use std::{cell::Cell, io};
 
@@ -33,6 +34,16 @@ use crate::{
 
 thread_local! {
     static ACKNOWLEDGES_EARLY: Cell<bool> = const { Cell::new(false) };
+    static WALL_CLOCK_OFFSET_MS: Cell<i64> = const { Cell::new(0) };
+}
+
+/// Sets the wall clock so many milliseconds ahead of the true time, or behind it.
+pub fn set_wall_clock(offset_ms: i64) {
+    WALL_CLOCK_OFFSET_MS.set(offset_ms);
+}
+
+pub(crate) fn wall_clock_offset_ms() -> i64 {
+    WALL_CLOCK_OFFSET_MS.get()
 }
 
 /// The deliberate fault of the coordinator: batches are acknowledged before they are committed.

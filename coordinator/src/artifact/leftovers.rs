@@ -23,8 +23,8 @@ use crate::{actor::store_status, clock::unix_ms};
 const EVERY: Duration = Duration::from_hours(6);
 
 /// A folder in which something is younger than this is being written: a checkpoint is kept minutes
-/// after its files came.
-const YOUNG: Duration = Duration::from_hours(1);
+/// after its files came. A wall clock that is set forward an hour makes nothing old.
+const YOUNG: Duration = Duration::from_hours(2);
 
 /// The same while an attempt at the run lives, which may hand in a large checkpoint for hours.
 const YOUNG_WHILE_RUNNING: Duration = Duration::from_hours(24);

@@ -176,11 +176,14 @@ async fn close(tx: &mut Tx, closing: &[Closing<'_>]) -> Result<(), sqlx::Error> 
     move_runs(tx, list, closing.len()).await
 }
 
+/// A wall clock may have been set back since the grant: no attempt ends before it began.
 async fn close_attempts(tx: &mut Tx, list: String, expected: usize) -> Result<(), sqlx::Error> {
     macro_rules! close {
         ($list:literal) => {
             concat!(
-                "UPDATE attempt SET outcome = ended.outcome, ended_unix_ms = ended.unix_ms, \
+                "UPDATE attempt SET outcome = ended.outcome, \
+                 ended_unix_ms = CASE WHEN ended.unix_ms < attempt.started_unix_ms \
+                     THEN attempt.started_unix_ms ELSE ended.unix_ms END, \
                  reason = ended.reason, end_step = ended.end_step, \
                  measured_seconds = CAST(ended.micros AS DOUBLE PRECISION) / 1e6, \
                  peak_memory_bytes = ended.peak_memory_bytes, \

@@ -69,7 +69,8 @@ pub enum Happened {
 }
 
 impl Event {
-    /// Puts events into the order of time; those of one moment as an attempt goes through them.
+    /// Puts events into the order of time: attempts follow one another, and each goes from its grant
+    /// through its checkpoints to its end. The stamps do not decide: a wall clock may be set back.
     pub(crate) fn sorted(mut events: Vec<Self>) -> Vec<Self> {
         events.sort_by_key(|event| {
             let rank = match event.what {
@@ -77,7 +78,7 @@ impl Event {
                 Happened::Checkpoint { step, .. } => (1, step),
                 Happened::Ended { .. } => (2, 0),
             };
-            (event.unix_ms, event.attempt, rank)
+            (event.attempt, rank)
         });
         events
     }

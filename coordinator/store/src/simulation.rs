@@ -98,4 +98,8 @@ pub struct AttemptLook {
     pub last_seq: u64,
     /// Number of its points.
     pub points: usize,
+    /// Wall time when it began.
+    pub started_unix_ms: i64,
+    /// Wall time when it ended.
+    pub ended_unix_ms: Option<i64>,
 }

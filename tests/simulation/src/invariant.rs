@@ -28,6 +28,8 @@ pub enum Invariant {
     OneLiveAttempt,
     /// Attempts are only added, and how one ended never changes.
     AttemptsOnlyRise,
+    /// An attempt does not end before it began, whatever the wall clock is set to.
+    StampsRise,
     /// An attempt that has ended takes no more points.
     EndedIsClosed,
     /// A run finishes once and is never trained again.
@@ -123,6 +125,7 @@ impl Ledger {
         let now = self.store.look();
         for (place, run) in now.iter().enumerate() {
             one_live_attempt(run)?;
+            stamps_rise(run)?;
             self.no_gap(run)?;
             if let Some(before) = self.seen.get(place) {
                 only_rise(before, run)?;
@@ -231,6 +234,18 @@ fn one_live_attempt(run: &RunLook) -> Result<(), Violation> {
     let (state, all) = (run.state, run.attempts.len());
     let what = format!("run {short} is {state:?}; of {all} attempts {live:?} live");
     broken(Invariant::OneLiveAttempt, what)
+}
+
+fn stamps_rise(run: &RunLook) -> Result<(), Violation> {
+    for (number, attempt) in (1..).zip(&run.attempts) {
+        let began = attempt.started_unix_ms;
+        if let Some(ended) = attempt.ended_unix_ms.filter(|&ended| ended < began) {
+            let short = run.id.short();
+            let what = format!("run {short} attempt {number} began at {began}, ended at {ended}");
+            return broken(Invariant::StampsRise, what);
+        }
+    }
+    Ok(())
 }
 
 fn only_rise(before: &RunLook, now: &RunLook) -> Result<(), Violation> {

@@ -35,6 +35,9 @@ const LOOK_TURNS: u64 = 10;
 /// too, and the longest run of one worker that trains all is 6 times 60 steps of 0.7 s.
 const PATIENCE: Duration = Duration::from_mins(30);
 
+/// The wall clock of the coordinator is set so far ahead or behind at most.
+const WALL_CLOCK_OFF_MS: u64 = 3_600_000;
+
 /// A deliberate fault of the code, to show that the simulation finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mutation {
@@ -242,7 +245,7 @@ impl World {
         // Most outages are short; some outlast the lease.
         let longest = if self.draw.one_in(3) { 45_000 } else { 3_000 };
         let until = now + self.draw.millis(0, longest);
-        let kind = self.draw.below(9);
+        let kind = self.draw.below(10);
         self.note(format_args!("disaster {kind} {worker} until {until:?}"));
         match kind {
             0 | 1 => self.crash(COORDINATOR, until),
@@ -267,6 +270,12 @@ impl World {
             7 => {
                 self.full = Some(until);
                 fill_disk(true);
+            }
+            8 => {
+                let ahead = self.draw.below(2 * WALL_CLOCK_OFF_MS + 1);
+                let offset = i64::try_from(ahead)? - i64::try_from(WALL_CLOCK_OFF_MS)?;
+                self.note(format_args!("the wall clock is off by {offset} ms"));
+                coordinator::simulation::set_wall_clock(offset);
             }
             // Nothing is lost, everything is late: where nobody finds out, later than the lease.
             _ => {

@@ -65,6 +65,8 @@ impl super::AttemptEntry {
             resume_step: self.start.map(|start| start.step),
             last_seq: self.last_seq,
             points: self.points.len(),
+            started_unix_ms: self.started_unix_ms,
+            ended_unix_ms: self.end.as_ref().map(|end| end.unix_ms),
         }
     }
 }

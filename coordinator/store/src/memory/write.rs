@@ -306,7 +306,8 @@ impl Content {
             return Applied::Fenced;
         }
         attempt.end = Some(EndEntry {
-            unix_ms: row.unix_ms,
+            // A wall clock may have been set back since: no attempt ends before it began.
+            unix_ms: row.unix_ms.max(attempt.started_unix_ms),
             outcome: row.outcome,
             reason: row.reason.clone(),
             step: row.end_step,

@@ -13,6 +13,7 @@ use super::{
     lineage::{
         a_kept_checkpoint_is_offered_to_any_worker,
         a_run_that_comes_back_to_its_checkpoint_keeps_its_curve,
+        a_wall_clock_that_is_set_back_reorders_nothing,
         an_attempt_that_never_began_leaves_the_curve_alone,
         kept_checkpoints_are_those_of_one_place,
     },
@@ -66,6 +67,7 @@ conformance! {
     an_attempt_that_never_began_leaves_the_curve_alone
     a_kept_checkpoint_is_offered_to_any_worker
     kept_checkpoints_are_those_of_one_place
+    a_wall_clock_that_is_set_back_reorders_nothing
 }
 
 async fn a_run_goes_from_submission_to_its_result(place: Place) {

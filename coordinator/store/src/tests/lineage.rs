@@ -160,7 +160,7 @@ pub(super) async fn a_kept_checkpoint_is_offered_to_any_worker(place: Place) {
         _ => None,
     });
     assert_eq!(checkpoints.collect::<Vec<_>>(), [(1, 4, false), (3, 6, true), (5, 8, true)]);
-    assert!(history.is_sorted_by_key(|event| event.unix_ms));
+    assert!(history.is_sorted_by_key(|event| event.attempt));
     let ended = |event: &&Event| matches!(&event.what, Happened::Ended { outcome, .. } if outcome == "lost");
     assert_eq!(history.iter().filter(ended).count(), 4);
     let first = |event: &Event| matches!(event.what, Happened::Granted { .. });
@@ -175,4 +175,22 @@ pub(super) async fn a_kept_checkpoint_is_offered_to_any_worker(place: Place) {
     assert_eq!(relay.store.kept_hashes(&relay.run).await.unwrap(), ["h"]);
     let (count, bytes) = relay.store.kept_totals().await.unwrap();
     assert_eq!((count, bytes), (2, 14));
+}
+
+pub(crate) async fn a_wall_clock_that_is_set_back_reorders_nothing(place: Place) {
+    let store = place.with_worker().await;
+    store.submit(&sweep('a', &[100])).await.unwrap();
+    let id = run(100).config.id();
+    // The second attempt begins an hour before the first, and ends an hour before it began.
+    for (number, began, ended) in [(1, 7_200_000, 7_200_005), (2, 3_600_000, 5)] {
+        let row = GrantRow { unix_ms: began, ..grant(&id, number) };
+        assert!(store.grant(std::slice::from_ref(&row)).await.unwrap()[0].is_some());
+        let lost = end(&row.key, Outcome::Lost, RunState::Queued);
+        let applied = store.end(&[EndRow { unix_ms: ended, ..lost }]).await.unwrap();
+        assert_eq!(applied, [Applied::Done]);
+    }
+    let history = store.history(&id).await.unwrap();
+    let stamps: Vec<_> = history.iter().map(|event| (event.attempt, event.unix_ms)).collect();
+    assert_eq!(stamps, [(1, 7_200_000), (1, 7_200_005), (2, 3_600_000), (2, 3_600_000)]);
+    assert_eq!(store.spent().await.unwrap()[0].held_ms, 5, "no time is taken back");
 }
