@@ -1,13 +1,16 @@
 //! The command line of the coordinator, alone or as `sweep coordinator`.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand};
-use sweep_proto::access::{STATE_FOLDER, STATE_VARIABLE};
+use clap::{Args, ColorChoice, Parser, Subcommand};
+use sweep_proto::{
+    access::{STATE_FOLDER, STATE_VARIABLE},
+    colour,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -26,6 +29,9 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "coordinator", version, max_term_width = 100)]
 struct Cli {
+    /// Colour log lines
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    color: ColorChoice,
     #[command(flatten)]
     args: CoordinatorArgs,
 }
@@ -144,7 +150,7 @@ const USAGE: u8 = 2;
 #[must_use]
 pub fn main() -> ExitCode {
     match Cli::try_parse() {
-        Ok(cli) => cli.args.run(),
+        Ok(cli) => cli.args.run(cli.color),
         Err(error) => {
             let _ = error.print();
             if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
@@ -177,16 +183,17 @@ impl CoordinatorArgs {
         }
     }
 
-    /// Serves until SIGINT or SIGTERM, or does what a subcommand says.
+    /// Serves until SIGINT or SIGTERM, or does what a subcommand says; log lines are coloured as
+    /// `color` says.
     #[must_use]
-    pub fn run(&self) -> ExitCode {
+    pub fn run(&self, color: ColorChoice) -> ExitCode {
         if let Some(Command::Ca(command)) = &self.command {
             return match command.run() {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => fail(&error.to_string()),
             };
         }
-        self.log();
+        self.log(color);
         let runtime = match tokio::runtime::Runtime::new() {
             Ok(runtime) => runtime,
             Err(error) => return fail(&format!("cannot start threads: {error}")),
@@ -197,14 +204,14 @@ impl CoordinatorArgs {
         }
     }
 
-    fn log(&self) {
+    fn log(&self, color: ColorChoice) {
         let filter =
             EnvFilter::try_from_env("SWEEP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(io::stderr)
             .with_target(false)
-            .with_ansi(io::stderr().is_terminal());
+            .with_ansi(colour::on_stderr(asked_for(color)));
         // A second one, in a test, keeps the first.
         let _ = if self.log_json { builder.json().try_init() } else { builder.try_init() };
     }
@@ -220,6 +227,15 @@ impl CoordinatorArgs {
             coordinator.access_file().display()
         );
         coordinator.serve(signals()).await
+    }
+}
+
+/// For or against colour; nothing where the terminal and the environment decide.
+const fn asked_for(color: ColorChoice) -> Option<bool> {
+    match color {
+        ColorChoice::Auto => None,
+        ColorChoice::Always => Some(true),
+        ColorChoice::Never => Some(false),
     }
 }
 
@@ -240,4 +256,29 @@ async fn signals() {
 fn fail(message: &str) -> ExitCode {
     let _ = writeln!(io::stderr().lock(), "error: {message}");
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn colour_is_asked_for_wherever_it_stands() {
+        let asked = |words: &[&str]| {
+            let parsed = Cli::try_parse_from(["coordinator"].iter().chain(words));
+            asked_for(parsed.expect("parses").color)
+        };
+        assert_eq!(asked(&[]), None);
+        assert_eq!(asked(&["--color", "auto"]), None);
+        assert_eq!(asked(&["--log-json", "--color", "never"]), Some(false));
+        assert_eq!(asked(&["ca", "init", "--color=always"]), Some(true));
+        assert!(Cli::try_parse_from(["coordinator", "--color", "red"]).is_err());
+    }
 }

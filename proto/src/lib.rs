@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod client;
+pub mod colour;
 pub mod convert;
 pub mod fault;
 

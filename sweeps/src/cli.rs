@@ -58,11 +58,11 @@ pub(crate) fn main() -> ExitCode {
     };
     match cli.program {
         Program::Command(command) => run(command, cli.json, cli.quiet, cli.color),
-        // Services have exit codes and a log of their own.
+        // Services have exit codes and a log of their own, which is coloured as asked here.
         #[cfg(feature = "local")]
-        Program::Coordinator(args) => args.run(),
+        Program::Coordinator(args) => args.run(cli.color.into()),
         #[cfg(feature = "local")]
-        Program::Worker(args) => args.run(),
+        Program::Worker(args) => args.run(cli.color.into()),
     }
 }
 

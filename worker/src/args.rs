@@ -1,14 +1,17 @@
 //! The command line of the worker, alone or as `sweep worker`.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
-use clap::{Args, Parser, Subcommand};
-use sweep_proto::access::{ACCESS_FILE, ACCESS_VARIABLE, state_folder};
+use clap::{Args, ColorChoice, Parser, Subcommand};
+use sweep_proto::{
+    access::{ACCESS_FILE, ACCESS_VARIABLE, state_folder},
+    colour,
+};
 
 use crate::{
     bench::BenchArgs,
@@ -24,6 +27,9 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "worker", version, max_term_width = 100)]
 pub struct Cli {
+    /// Colour log lines
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    color: ColorChoice,
     #[command(flatten)]
     args: WorkerArgs,
 }
@@ -127,7 +133,7 @@ impl ServeArgs {
 /// The program `worker`.
 pub fn main() -> ExitCode {
     match Cli::try_parse() {
-        Ok(cli) => cli.args.run(),
+        Ok(cli) => cli.args.run(cli.color),
         Err(error) => {
             let failed = error.use_stderr();
             let _ = error.print();
@@ -137,17 +143,18 @@ pub fn main() -> ExitCode {
 }
 
 impl WorkerArgs {
-    /// Does what the arguments say; the exit code of the process.
+    /// Does what the arguments say, with log lines coloured as `color` says; the exit code of the
+    /// process.
     #[must_use]
-    pub fn run(self) -> ExitCode {
+    pub fn run(self, color: ColorChoice) -> ExitCode {
         match self.command {
             Some(Command::Bench(args)) => args.run(),
-            Some(Command::Devices(args)) => in_runtime(false, async move {
+            Some(Command::Devices(args)) => in_runtime(false, color, async move {
                 let launch = daemon::launch(&args.choice.cache()?)?;
                 devices::list(&args, &launch).await?;
                 Ok(0)
             }),
-            None => in_runtime(self.serve.log_json, async move {
+            None => in_runtime(self.serve.log_json, color, async move {
                 let config = self.serve.config()?;
                 let shutdown = drain::signals().map_err(WorkerError::Signals)?;
                 Ok(daemon::run(config, shutdown).await?.exit_code())
@@ -157,8 +164,12 @@ impl WorkerArgs {
 }
 
 /// Runs a command of this process: logs to stderr, one error line at its end.
-fn in_runtime(log_json: bool, command: impl Future<Output = Result<u8, WorkerError>>) -> ExitCode {
-    log_to_stderr(log_json);
+fn in_runtime(
+    log_json: bool,
+    color: ColorChoice,
+    command: impl Future<Output = Result<u8, WorkerError>>,
+) -> ExitCode {
+    log_to_stderr(log_json, color);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         // The daemon only waits; its cores belong to the trainers.
         .worker_threads(2)
@@ -184,13 +195,22 @@ fn in_runtime(log_json: bool, command: impl Future<Output = Result<u8, WorkerErr
 }
 
 /// Logs go to stderr; `SWEEP_LOG` chooses, as `info` or `worker=debug`.
-fn log_to_stderr(json: bool) {
+fn log_to_stderr(json: bool, color: ColorChoice) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("SWEEP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     // A program that runs the worker as a library may have its own log.
-    let ansi = io::stderr().is_terminal();
+    let ansi = colour::on_stderr(asked_for(color));
     let subscriber = crate::log::subscriber(json, filter, ansi, io::stderr);
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// For or against colour; nothing where the terminal and the environment decide.
+const fn asked_for(color: ColorChoice) -> Option<bool> {
+    match color {
+        ColorChoice::Auto => None,
+        ColorChoice::Always => Some(true),
+        ColorChoice::Never => Some(false),
+    }
 }
 
 #[cfg(test)]
@@ -208,6 +228,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn colour_is_asked_for_wherever_it_stands() {
+        let asked = |words: &[&str]| {
+            let parsed = Cli::try_parse_from(["worker"].iter().chain(words));
+            asked_for(parsed.expect("parses").color)
+        };
+        assert_eq!(asked(&[]), None);
+        assert_eq!(asked(&["--log-json", "--color", "never"]), Some(false));
+        assert_eq!(asked(&["devices", "--color=always"]), Some(true));
     }
 
     #[test]

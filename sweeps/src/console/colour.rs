@@ -1,13 +1,13 @@
-//! Whether output is coloured: as `--color` says, and where that leaves it open only on a terminal
-//! that takes it, without `NO_COLOR` (no-color.org) and `TERM=dumb`. Nothing relies on colour.
+//! When output is coloured; `sweep_proto::colour` has the rule.
 
 use std::{
     env,
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     io::{self, IsTerminal as _},
 };
 
 use clap::ValueEnum as _;
+pub(crate) use sweep_proto::colour::veto;
 
 /// When output is coloured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -25,14 +25,16 @@ impl When {
     /// Whether stdout of this process is coloured.
     pub(crate) fn on_stdout(self) -> bool {
         let variable = |name: &str| env::var_os(name);
-        self.holds(io::stdout().is_terminal(), veto(&variable).is_some())
+        let terminal = io::stdout().is_terminal();
+        sweep_proto::colour::holds(self.asked_for(), terminal, veto(&variable).is_some())
     }
 
-    const fn holds(self, terminal: bool, vetoed: bool) -> bool {
+    /// For or against colour; nothing where the terminal and the environment decide.
+    const fn asked_for(self) -> Option<bool> {
         match self {
-            Self::Auto => terminal && !vetoed,
-            Self::Always => true,
-            Self::Never => false,
+            Self::Auto => None,
+            Self::Always => Some(true),
+            Self::Never => Some(false),
         }
     }
 
@@ -62,32 +64,14 @@ impl From<When> for clap::ColorChoice {
     }
 }
 
-/// The variable that keeps colour off a terminal.
-pub(crate) fn veto(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<&'static str> {
-    if variable("NO_COLOR").is_some_and(|value| !value.is_empty()) {
-        return Some("NO_COLOR");
-    }
-    (variable("TERM").as_deref() == Some(OsStr::new("dumb"))).then_some("TERM")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_option_counts_first_then_the_environment_then_the_terminal() {
-        assert!(When::Auto.holds(true, false));
-        assert!(!When::Auto.holds(false, false));
-        assert!(!When::Auto.holds(true, true));
-        assert!(When::Always.holds(false, true));
-        assert!(!When::Never.holds(true, false));
-        let with = |name: &'static str, value: &'static str| {
-            veto(&move |asked| (asked == name).then(|| value.into()))
-        };
-        assert_eq!(with("NO_COLOR", "1"), Some("NO_COLOR"));
-        assert_eq!(with("NO_COLOR", ""), None);
-        assert_eq!(with("TERM", "dumb"), Some("TERM"));
-        assert_eq!(with("TERM", "xterm"), None);
+    fn the_option_asks_for_or_against_or_leaves_it_open() {
+        let asked = [When::Auto, When::Always, When::Never].map(When::asked_for);
+        assert_eq!(asked, [None, Some(true), Some(false)]);
     }
 
     #[test]
