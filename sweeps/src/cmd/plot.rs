@@ -13,7 +13,7 @@ use crate::{
     console::{Console, Format},
     exit::{Exit, Failure},
     law,
-    results::{Asked, StoredArgs},
+    results::{Asked, StoredArgs, selector::Selector},
 };
 
 /// Arguments of `sweep plot`.
@@ -24,6 +24,10 @@ pub(crate) struct Args {
     /// A sweep, by name, id or the beginning of its id
     #[arg(default_value = "last")]
     sweep: String,
+    /// Only these runs: all, last, places as `sweep status` numbers them (3, 1-10), ids; joined by
+    /// commas; fits are those of these runs too
+    #[arg(long, value_name = "RUNS")]
+    runs: Option<Selector>,
     /// Where to write: `.svg`, `.png` or `.json`; the terminal when absent
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -64,7 +68,10 @@ const fn metrics(figure: FigureKind) -> &'static [Metric] {
 
 /// Draws the figure.
 pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
-    let results = args.stored.results(&args.sweep, Asked::drawn(metrics(args.figure)))?;
+    let mut results = args.stored.results(&args.sweep, Asked::drawn(metrics(args.figure)))?;
+    if let Some(selector) = &args.runs {
+        selector.narrow(&mut results)?;
+    }
     let (input, fit) = law::plot_input(&results);
     if let Err(failure) = fit {
         console.say(format_args!("no fit: {failure}"))?;
