@@ -205,6 +205,7 @@ pub fn role(field: &str, value: i32) -> Result<RunRole> {
         Ok(v1::RunRole::Fit) => Ok(RunRole::Fit),
         Ok(v1::RunRole::Check) => Ok(RunRole::Check),
         Ok(v1::RunRole::Trunk) => Ok(RunRole::Trunk),
+        Ok(v1::RunRole::Sensitivity) => Ok(RunRole::Sensitivity),
         _ => Err(FieldError::new(field, format!("{value} is no role of a run"))),
     }
 }
@@ -215,6 +216,7 @@ impl From<RunRole> for v1::RunRole {
             RunRole::Fit => Self::Fit,
             RunRole::Check => Self::Check,
             RunRole::Trunk => Self::Trunk,
+            RunRole::Sensitivity => Self::Sensitivity,
         }
     }
 }

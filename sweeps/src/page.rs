@@ -183,7 +183,7 @@ fn measures(results: &SweepResults) -> Vec<Vec<String>> {
     let shown = |value: Option<f64>, digits: usize| {
         value.map_or_else(|| "\u{2013}".to_owned(), |value| format!("{value:.digits$}"))
     };
-    for run in &results.runs {
+    for run in results.at_own_rate() {
         let config = &run.run.config;
         let mut row = vec![
             run.label(),

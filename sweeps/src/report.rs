@@ -14,6 +14,7 @@ use sweep_plot::{
     figure::Figure,
     figures::FigureKind,
     input::{PlotInput, RunCurve, RunState, TaskInput},
+    rates,
     render::{Paint, json, page_css, svg},
     text,
 };
@@ -258,6 +259,7 @@ fn summary(plot: &PlotInput, refused: Option<&str>, optima: &[[String; 5]]) -> V
         (None, Some(reason)) => sentences.push(format!("No law was fitted: {reason}.")),
         (None, None) => sentences.push("No law was fitted.".to_owned()),
     }
+    sentences.extend(rates::summary(&rates::places(&plot.runs)));
     let verdict = |task: &TaskInput| {
         let told = task.headline.as_ref().or_else(|| task.verdicts.first())?;
         Some(format!("{}: {told}", task.name))
@@ -387,10 +389,12 @@ fn run_rows(input: &ReportInput) -> Vec<Vec<Cell>> {
     let count = |number: u64| Cell { text: si(widened(number)), key: number.to_string() };
     let rows = input.plot.runs.iter().zip(&input.runs);
     rows.map(|(run, facts)| {
-        let error = input.plot.fit.as_ref().and_then(|fit| text::error_percent(fit, run));
+        // The law is one of the recipe's own rate.
+        let law = input.plot.fit.as_ref().filter(|_| run.role != RunRole::Sensitivity);
+        let error = law.and_then(|fit| text::error_percent(fit, run));
         vec![
             word(&run.label),
-            word(if run.role == RunRole::Check { "check" } else { "fit" }),
+            word(crate::export::role(run.role)),
             word(state_name(run.state)),
             count(facts.parameters_total),
             count(facts.parameters_non_embedding),
@@ -399,6 +403,7 @@ fn run_rows(input: &ReportInput) -> Vec<Vec<Cell>> {
             value(Some(run.flops), &si),
             count(facts.steps),
             word(&run.seed.to_string()),
+            value(Some(run.learning_rate), &|rate| format!("{rate:.2e}")),
             value(run.loss, &|loss| format!("{loss:.4}")),
             value(facts.bits_per_byte, &|bits| format!("{bits:.4}")),
             value(error, &text::percent),
@@ -480,6 +485,7 @@ struct EmbeddedRun<'a> {
     flops: f64,
     budget: Option<f64>,
     seed: u64,
+    learning_rate: f64,
     loss: Option<f64>,
     reason: Option<&'a str>,
     facts: &'a ReportRun,
@@ -517,6 +523,7 @@ fn embedded(input: &ReportInput, figures: &[(FigureKind, Figure)]) -> Result<Str
                 flops: run.flops,
                 budget: run.budget,
                 seed: run.seed,
+                learning_rate: run.learning_rate,
                 loss: run.loss,
                 reason: run.reason.as_deref(),
                 facts,

@@ -171,6 +171,11 @@ impl SweepResults {
         self.runs.iter().filter(|run| run.role != RunRole::Trunk)
     }
 
+    /// Those of them at the learning rate of the recipe: runs that differ in size, data and seed only.
+    pub(crate) fn at_own_rate(&self) -> impl Iterator<Item = &RunResult> {
+        self.observed().filter(|run| run.role != RunRole::Sensitivity)
+    }
+
     /// Runs of a role.
     pub(crate) fn of_role(&self, role: RunRole) -> impl Iterator<Item = &RunResult> {
         self.runs.iter().filter(move |run| run.role == role)
@@ -192,10 +197,11 @@ impl SweepResults {
         seconds.unwrap_or_default()
     }
 
-    /// Every finished run with its final loss, checks among them.
+    /// Every finished run at the recipe's own learning rate with its final loss, checks among them.
     pub(crate) fn measured(&self) -> Vec<Observation> {
         let convention = self.fit_plan().parameters;
-        self.runs.iter().filter_map(|run| Some(run.sizes(convention, run.usable_loss()?))).collect()
+        let runs = self.at_own_rate();
+        runs.filter_map(|run| Some(run.sizes(convention, run.usable_loss()?))).collect()
     }
 
     /// Runs of the fit that give no observation, with the reason; a fit says how many it lacks.
@@ -529,6 +535,13 @@ mod tests {
             samples: BTreeMap::new(),
         };
         assert_eq!(results.observations().len(), 1);
+        let mut tuned = results.clone();
+        tuned.runs.push(RunResult { role: RunRole::Sensitivity, loss: Some(0.1), ..finished() });
+        assert_eq!(tuned.observations(), results.observations(), "of no other rate");
+        assert_eq!(tuned.measured(), results.measured());
+        assert_eq!(tuned.seconds(), results.seconds());
+        assert_eq!((tuned.observed().count(), tuned.at_own_rate().count()), (3, 2));
+        assert_eq!(tuned.plot_input().runs[2].role, RunRole::Sensitivity, "but it is drawn");
         assert_eq!(results.left_out()[0].1, "its device computes wrongly");
         let drawn = results.plot_input().runs;
         assert_eq!((drawn[0].state, drawn[1].state), (PlotState::Suspect, PlotState::Done));

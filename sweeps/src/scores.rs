@@ -13,6 +13,7 @@ use sweep_plot::{
 };
 use sweep_spec::{
     metric::{BINS, Metric, TaskMetric, TaskScore},
+    run::RunRole,
     task::Task,
 };
 
@@ -46,8 +47,10 @@ impl Last<'_> {
     }
 }
 
+/// Runs at other learning rates would blur what size and data do.
 fn finished(results: &SweepResults) -> impl Iterator<Item = &RunResult> {
-    results.runs.iter().filter(|run| run.is_sound())
+    let runs = results.runs.iter().filter(|run| run.role != RunRole::Sensitivity);
+    runs.filter(|run| run.is_sound())
 }
 
 /// Each task of a sweep with the scores of its finished runs.

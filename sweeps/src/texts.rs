@@ -64,7 +64,7 @@ pub(crate) fn collect(
 /// The finished run with most data of each size, where tokens are text.
 fn chosen(results: &SweepResults) -> Vec<&RunResult> {
     let mut chosen: Vec<&RunResult> = Vec::new();
-    for run in results.runs.iter().filter(|run| run.state == RunState::Finished && is_text(run)) {
+    for run in results.at_own_rate().filter(|run| run.state == RunState::Finished && is_text(run)) {
         let size = |run: &RunResult| run.parameters().total;
         match chosen.iter_mut().find(|other| size(other) == size(run)) {
             Some(kept) if kept.run.config.tokens() < run.run.config.tokens() => *kept = run,

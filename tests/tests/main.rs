@@ -17,6 +17,7 @@ mod lifetime;
 mod network;
 mod operations;
 mod postgres;
+mod rates;
 mod render;
 mod resume;
 mod samples;

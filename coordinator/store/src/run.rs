@@ -29,6 +29,7 @@ pub(crate) fn role_name(role: RunRole) -> &'static str {
         RunRole::Fit => "fit",
         RunRole::Check => "check",
         RunRole::Trunk => "trunk",
+        RunRole::Sensitivity => "sensitivity",
     }
 }
 
@@ -37,6 +38,7 @@ pub(crate) fn role(name: &str) -> Result<RunRole, StoreError> {
         "fit" => Ok(RunRole::Fit),
         "check" => Ok(RunRole::Check),
         "trunk" => Ok(RunRole::Trunk),
+        "sensitivity" => Ok(RunRole::Sensitivity),
         _ => Err(StoreError::Damaged { what: "role", value: name.to_owned() }),
     }
 }

@@ -87,7 +87,7 @@ fn endings_states_and_roles_read_back() {
     for &state in RunState::ALL {
         assert_eq!(run_state("state", v1::RunState::from(state).into()).unwrap(), state);
     }
-    for one in [RunRole::Fit, RunRole::Check] {
+    for one in [RunRole::Fit, RunRole::Check, RunRole::Trunk, RunRole::Sensitivity] {
         assert_eq!(role("role", v1::RunRole::from(one).into()).unwrap(), one);
     }
 }

@@ -9,5 +9,6 @@
 pub mod figure;
 pub mod figures;
 pub mod input;
+pub mod rates;
 pub mod render;
 pub mod text;

@@ -8,6 +8,9 @@
 //! With `training.trunk` the runs of one size and seed become branches of a trunk, which is a run
 //! of the grid too: it stands before its first branch and ends at its last fork. A check that no
 //! run of the fit shares a trunk with is trained alone.
+//!
+//! With `[sensitivity]` some places of the grid are there once more at other learning rates, with a
+//! role of their own.
 
 use std::collections::HashMap;
 
@@ -25,7 +28,7 @@ use crate::{
         DiffusionShape, LmShape, Shape, ShapeError, diffusion::DiffusionShapeRule, lm::ShapeRule,
     },
     task::mixture,
-    training::TRAINING_REVISION,
+    training::{Optimizer, TRAINING_REVISION},
 };
 
 /// A run of a sweep with what it is for.
@@ -112,7 +115,12 @@ pub fn expand(recipe: &Recipe, manifest: &DataManifest) -> Result<Grid, RecipeEr
                 places.insert(id, grid.runs.len());
                 grid.runs.push(run);
             }
-            Some(&place) if grid.runs[place].role == run.role => grid.merged += 1,
+            // A run at another rate that is there already is known, whatever it is there for.
+            Some(&place)
+                if grid.runs[place].role == run.role || run.role == RunRole::Sensitivity =>
+            {
+                grid.merged += 1;
+            }
             Some(_) => {
                 let message = "this check is also a run of the fit, so it would forecast itself; \
                                hint: give it another size, token count or seed";
@@ -254,7 +262,7 @@ fn grid_run(
         data: manifest.id.clone(),
         batch,
         steps,
-        optimizer: recipe.training.optimizer_of(tokens_requested),
+        optimizer: optimizer(recipe, request, tokens_requested),
         schedule: recipe.training.schedule.clone(),
         seed: request.seed,
         parent: None,
@@ -268,6 +276,13 @@ fn grid_run(
         forks: Vec::new(),
     };
     Ok(GridRun { run, role: request.role, tokens_requested, budget })
+}
+
+/// The optimiser of a run, at its own multiple of the rate that the recipe has for its tokens.
+fn optimizer(recipe: &Recipe, request: &RunRequest, tokens: f64) -> Optimizer {
+    let mut optimizer = recipe.training.optimizer_of(tokens);
+    optimizer.learning_rate *= request.rate_factor;
+    optimizer
 }
 
 /// Most steps of a run; a hundred days at a millisecond each.

@@ -171,6 +171,9 @@ pub enum RunRole {
     Check,
     /// Branches fork from it; it gives no observation.
     Trunk,
+    /// A place of the grid at another learning rate: it shows how much the rate matters, and enters
+    /// no fit, whose runs all have the rate of the recipe.
+    Sensitivity,
 }
 
 /// How often and on how much a run is evaluated; no part of its identity.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 use sweep_fit::{CurveFit, CurveLaw, CurveOptions, Objective, Warning, fit_curves};
-use sweep_spec::metric::Metric;
+use sweep_spec::{metric::Metric, run::RunRole};
 
 use self::family::{Family, Told};
 use crate::{
@@ -204,6 +204,11 @@ fn families(args: &Args, console: &mut Console<'_>) -> Result<Vec<Family>, Failu
                 "{open} of {} runs are left out: they did not finish",
                 results.runs.len()
             ))?;
+        }
+        let other = results.of_role(RunRole::Sensitivity).count();
+        if other > 0 {
+            console
+                .say(format_args!("{other} runs are left out: they have other learning rates"))?;
         }
         family::of_sweep(&results, metric)
     };

@@ -238,9 +238,13 @@ impl Job<'_> {
                 weights.first_steps.insert(id.clone(), edge.step);
             }
             let trunk = if run.role == RunRole::Trunk { "trunk " } else { "" };
+            let rate = match run.role {
+                RunRole::Sensitivity => format!(" rate {:.2e}", run.learning_rate),
+                _ => String::new(),
+            };
             #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
             let label = format!(
-                "{trunk}{} N {} D {}",
+                "{trunk}{} N {} D {}{rate}",
                 run.id.short(),
                 si(run.parameters.total as f64),
                 si(run.tokens as f64)

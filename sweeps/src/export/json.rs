@@ -27,6 +27,7 @@ pub(crate) fn run(run: &RunResult) -> Value {
         "budget": run.budget,
         "steps": config.steps,
         "seed": config.seed,
+        "learning_rate": config.optimizer.learning_rate,
         "shape": config.shape,
         "loss": run.loss,
         "bits_per_byte": run.bits_per_byte,

@@ -13,5 +13,6 @@ pub(crate) const fn role(role: RunRole) -> &'static str {
         RunRole::Fit => "fit",
         RunRole::Check => "check",
         RunRole::Trunk => "trunk",
+        RunRole::Sensitivity => "sensitivity",
     }
 }

@@ -2,12 +2,16 @@
 
 mod budgets;
 
-use std::io::{self, Write};
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
 
 use sweep_spec::{
     cost::Basis,
     data::DataManifest,
-    plan::{DevicePlan, Plan, PlannedRun, Storage},
+    plan::{DevicePlan, Plan, PlannedRun, Storage, Totals},
+    run::RunRole,
     units::si,
 };
 
@@ -24,17 +28,18 @@ pub(crate) enum Rows {
 
 /// Prints the grid, its totals and its warnings.
 pub(crate) fn print(plan: &Plan, rows: Rows, out: &mut dyn Write) -> io::Result<()> {
-    let fit = plan.totals.runs - plan.totals.checks - plan.totals.trunks;
-    let trunks = match plan.totals.trunks {
-        0 => String::new(),
-        trunks => format!(", {trunks} trunks"),
-    };
+    let Totals { checks, trunks, sensitivity, .. } = plan.totals;
+    let fit = plan.totals.runs - checks - trunks - sensitivity;
+    let others = [(trunks, "trunks"), (sensitivity, "at other learning rates")];
+    let mut more = String::new();
+    for (count, what) in others.iter().filter(|(count, _)| *count > 0) {
+        let _ = write!(more, ", {count} {what}");
+    }
     writeln!(
         out,
-        "sweep {}  {} runs ({fit} to fit, {} to check{trunks}) on {} unique {}, {} held out",
+        "sweep {}  {} runs ({fit} to fit, {checks} to check{more}) on {} unique {}, {} held out",
         plan.name,
         plan.totals.runs,
-        plan.totals.checks,
         count(plan.data.train_tokens),
         data_words(&plan.data),
         count(plan.data.validation_tokens),
@@ -54,6 +59,9 @@ pub(crate) fn print(plan: &Plan, rows: Rows, out: &mut dyn Write) -> io::Result<
     )?;
     if plan.totals.trunks > 0 {
         writeln!(out, "{}", trunk_line(plan))?;
+    }
+    if plan.totals.sensitivity > 0 {
+        writeln!(out, "{}", sensitivity_line(plan))?;
     }
     for device in &plan.devices {
         writeln!(out, "{}", device_line(plan, device))?;
@@ -141,6 +149,25 @@ fn trunk_line(plan: &Plan) -> String {
          trained alone, {saved:.1} % saved",
         plan.totals.trunks, plan.totals.flops, plan.totals.flops_alone
     )
+}
+
+/// What the runs at other learning rates add, which the law does without.
+fn sensitivity_line(plan: &Plan) -> String {
+    let others = || plan.runs.iter().filter(|run| run.role == RunRole::Sensitivity);
+    let flops: f64 = others().map(|run| run.own_flops).sum();
+    let mut text = format!(
+        "rates  {} runs at other learning rates: {flops:.3e} FLOPs of the total, {:.1} %; no fit \
+         uses them",
+        plan.totals.sensitivity,
+        100.0 * flops / plan.totals.flops
+    );
+    for (place, device) in plan.devices.iter().enumerate() {
+        let seconds = others().map(|run| run.seconds[place].map(|predicted| predicted.seconds));
+        if let Some(seconds) = seconds.sum::<Option<f64>>() {
+            let _ = write!(text, "; {} on {}", duration(seconds), device.kind.name);
+        }
+    }
+    text
 }
 
 fn device_line(plan: &Plan, device: &DevicePlan) -> String {

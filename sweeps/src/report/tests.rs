@@ -189,7 +189,10 @@ fn a_page_says_law_forecast_and_error_and_needs_no_network() {
     }
     // And the resampled fits; the sweep has no data for the other figures of some sweeps.
     assert_eq!(page.matches("<svg").count(), FigureKind::ALL.len() + 1);
-    assert!(page.contains("<li>learning-rate: No two finished runs"), "what is missing is said");
+    assert!(
+        page.contains("<li>learning-rate: No place was trained at several"),
+        "what is missing is said"
+    );
     for reference in ["href=\"http", "src=", "@import", "url(http"] {
         assert!(!page.contains(reference), "{reference}");
     }
@@ -207,6 +210,37 @@ fn every_row_has_a_cell_for_every_heading() {
     for row in run_rows(&example()) {
         assert_eq!(row.len(), headings);
     }
+}
+
+#[test]
+fn runs_at_other_rates_are_told_apart_from_the_law() {
+    let mut input = example();
+    let law = page_of(&input).expect("it is filled");
+    assert!(!law.contains("Learning rate:"));
+    let own = input.plot.runs[6].clone();
+    let tried =
+        [(0.005, own.loss.map(|loss| loss * 1.05)), (0.02, own.loss.map(|loss| loss * 0.9))];
+    for (rate, loss) in tried {
+        let role = RunRole::Sensitivity;
+        let label = format!("rate-{rate}");
+        input.plot.runs.push(RunCurve { label, learning_rate: rate, loss, role, ..own.clone() });
+        input.runs.push(input.runs[6].clone());
+    }
+    let page = page_of(&input).expect("it is filled");
+    assert!(page.contains("Learning rate: at 1 of 1 places tried another is better"), "summary");
+    assert!(page.contains("by 10.00 % at most"), "and by how much");
+    assert!(page.contains("One seed at a rate"), "the caveat");
+    assert!(page.contains("id=\"figure-learning-rate\""), "the figure");
+    assert!(page.contains("<td>sensitivity</td>") && page.contains(">5.00e-3</td>"), "the table");
+    let rows = run_rows(&input);
+    let error = law_column(&rows[21]);
+    assert_eq!(error, "\u{2013}", "no law is held against another rate");
+    assert_ne!(law_column(&rows[6]), error);
+}
+
+/// The error against the law in a row of the run table.
+fn law_column(row: &[Cell]) -> &str {
+    &row[13].text
 }
 
 #[test]

@@ -119,6 +119,11 @@ async fn a_run_goes_from_submission_to_its_result(place: Place) {
     let page = store.runs_page(&sweep_id('a'), -1, 10).await.unwrap();
     assert_eq!(page.iter().map(|record| record.position).collect::<Vec<_>>(), [0, 1]);
     assert_eq!((page[0].role, page[0].budget_flops), (Some(RunRole::Fit), Some(1e12)));
+    let mut tuned = sweep('b', &[300]);
+    tuned.runs[0].role = RunRole::Sensitivity;
+    store.submit(&tuned).await.unwrap();
+    let page = store.runs_page(&sweep_id('b'), -1, 10).await.unwrap();
+    assert_eq!(page[0].role, Some(RunRole::Sensitivity));
 }
 
 async fn a_lower_attempt_number_changes_nothing(place: Place) {

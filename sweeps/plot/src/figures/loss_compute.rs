@@ -7,8 +7,8 @@ use sweep_fit::Fit;
 use sweep_spec::{run::RunRole, units::si};
 
 use super::runs::{
-    PLACES, RUNS_MOST, Sizes, ends, figure, finished, fitted_compute, law_facts, log_places,
-    loss_axis, missing, scatter, thinned,
+    PLACES, RUNS_MOST, Sizes, at_own_rate, ends, figure, finished, fitted_compute, law_facts,
+    log_places, loss_axis, missing, scatter, thinned,
 };
 use crate::{
     figure::{Axis, Dash, Figure, Mark, Panel, Series, Style, Tone, Weight},
@@ -88,12 +88,11 @@ pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
 }
 
 fn curves(input: &PlotInput) -> Vec<(&RunCurve, Vec<[f64; 2]>)> {
-    input
-        .runs
-        .iter()
+    let count = at_own_rate(input).count();
+    at_own_rate(input)
         .map(|run| {
             let curve = if run.validation.len() > 1 { &run.validation } else { &run.train };
-            (run, thinned(curve, input.runs.len(), |point| Some(6.0 * run.n * point.tokens)).line)
+            (run, thinned(curve, count, |point| Some(6.0 * run.n * point.tokens)).line)
         })
         .filter(|(_, points)| points.len() > 1)
         .take(RUNS_MOST)

@@ -7,7 +7,8 @@ use sweep_spec::run::RunRole;
 use super::{
     CurveAxis,
     runs::{
-        CHECK_LEGEND, RUNS_MOST, Sizes, Thin, ends, facts, figure, loss_axis, size_legend, thinned,
+        CHECK_LEGEND, RUNS_MOST, Sizes, Thin, at_own_rate, ends, facts, figure, loss_axis,
+        size_legend, thinned,
     },
 };
 use crate::{
@@ -32,7 +33,7 @@ pub(super) fn build(input: &PlotInput, axis: CurveAxis, name: &str) -> Figure {
     let sizes = Sizes::of(&input.runs);
     let mut panel = Panel::new(x_axis, loss_axis("loss"));
     let (mut drawn, mut points, mut thinned_out) = (0, 0, 0);
-    let with_curves = input.runs.iter().filter(|run| !curve_of(run).is_empty());
+    let with_curves = at_own_rate(input).filter(|run| !curve_of(run).is_empty());
     let count = with_curves.clone().count();
     for run in with_curves.clone().take(RUNS_MOST) {
         let before = panel.series.len();
@@ -53,8 +54,9 @@ pub(super) fn build(input: &PlotInput, axis: CurveAxis, name: &str) -> Figure {
     facts.runs_hidden = count - drawn;
     facts.notes.extend(notes(&panel, points, thinned_out));
     let missing = (drawn == 0).then(|| {
-        let failed = input.runs.iter().filter(|run| run.failed()).count();
-        format!("No run has a curve yet: {} runs, {failed} of them failed.", input.runs.len())
+        let failed = at_own_rate(input).filter(|run| run.failed()).count();
+        let all = at_own_rate(input).count();
+        format!("No run has a curve yet: {all} runs, {failed} of them failed.")
     });
     let description = format!(
         "Loss of {drawn} runs against {}, both axes logarithmic, one colour and mark for each \

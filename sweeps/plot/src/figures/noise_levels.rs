@@ -1,5 +1,7 @@
 //! Loss of diffusion models by how much noise the image has: where size and data help.
 
+use sweep_spec::run::RunRole;
+
 use super::runs::{RUNS_MOST, Sizes, facts, figure, loss_axis, size_legend};
 use crate::{
     figure::{Axis, Figure, Mark, Panel, Series, Style},
@@ -13,7 +15,7 @@ pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
         loss_axis("validation loss at the end"),
     );
     let measured = input.diffusion.iter().flat_map(|diffusion| &diffusion.runs);
-    let runs = input.runs.iter().zip(measured);
+    let runs = input.runs.iter().zip(measured).filter(|(run, _)| run.role != RunRole::Sensitivity);
     let mut drawn = 0;
     for (run, measures) in runs.filter(|(run, _)| run.final_loss().is_some()).take(RUNS_MOST) {
         let bins = measures.noise_bins.len();

@@ -78,6 +78,12 @@ pub(super) fn size_legend(n: f64) -> String {
     format!("N = {}", si(n))
 }
 
+/// The runs of the sweep but those at other learning rates, which `rates` alone draws: beside runs that
+/// differ in size and data only they would mislead.
+pub(super) fn at_own_rate(input: &PlotInput) -> impl Iterator<Item = &RunCurve> + Clone {
+    input.runs.iter().filter(|run| run.role != RunRole::Sensitivity)
+}
+
 /// Runs whose final loss may be drawn, up to the limit.
 pub(super) fn finished(input: &PlotInput) -> Vec<&RunCurve> {
     let usable = || input.runs.iter().filter(|run| run.final_loss().is_some());
@@ -117,13 +123,14 @@ pub(super) fn scatter(
 
 /// The caption's facts for a figure that draws `drawn` of the runs.
 pub(super) fn facts(input: &PlotInput, drawn: usize) -> Facts {
-    let failed = input.runs.iter().filter(|run| run.failed()).count();
-    let usable = input.runs.iter().filter(|run| run.final_loss().is_some()).count();
-    let count = |state: RunState| input.runs.iter().filter(|run| run.state == state).count();
+    let failed = at_own_rate(input).filter(|run| run.failed()).count();
+    let usable = at_own_rate(input).filter(|run| run.final_loss().is_some()).count();
+    let count = |state: RunState| at_own_rate(input).filter(|run| run.state == state).count();
     let mut notes = Vec::new();
     let open = count(RunState::Waiting) + count(RunState::Running);
     if open > 0 {
-        notes.push(format!("{open} of {} runs are not done yet.", input.runs.len()));
+        let all = at_own_rate(input).count();
+        notes.push(format!("{open} of {all} runs are not done yet."));
     }
     Facts {
         runs_drawn: drawn,
@@ -175,9 +182,9 @@ pub(super) fn missing(input: &PlotInput, needs_law: bool) -> Option<String> {
     if input.runs.is_empty() {
         return Some("This sweep has no runs yet.".to_owned());
     }
-    if input.runs.iter().all(|run| run.final_loss().is_none()) {
-        let failed = input.runs.iter().filter(|run| run.failed()).count();
-        let total = input.runs.len();
+    if at_own_rate(input).all(|run| run.final_loss().is_none()) {
+        let failed = at_own_rate(input).filter(|run| run.failed()).count();
+        let total = at_own_rate(input).count();
         return Some(if failed == total {
             format!("All {total} runs failed or diverged: there is no final loss to draw.")
         } else {

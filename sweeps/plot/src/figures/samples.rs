@@ -1,7 +1,7 @@
 //! Samples of diffusion models: a grid of sizes and data from the same noise, and the way of one
 //! sample from noise to image.
 
-use sweep_spec::units::si;
+use sweep_spec::{run::RunRole, units::si};
 
 use super::runs::{facts, figure};
 use crate::{
@@ -23,7 +23,7 @@ fn sampled(input: &PlotInput) -> Vec<(&RunCurve, &SampleSheet)> {
         .iter()
         .zip(sheets)
         .filter_map(|(run, measures)| Some((run, measures.samples.as_ref()?)))
-        .filter(|(run, _)| run.final_loss().is_some())
+        .filter(|(run, _)| run.final_loss().is_some() && run.role != RunRole::Sensitivity)
         .collect()
 }
 

@@ -355,3 +355,81 @@ proptest::proptest! {
         proptest::prop_assert_eq!(&back, trunk);
     }
 }
+
+const RATES: &str = "[sensitivity]\nrate_factors = [0.5, 4]\nsizes = [\"131k\"]\n\
+                     tokens = [\"250k\", \"500k\"]\n";
+
+#[test]
+fn other_rates_are_runs_of_a_role_of_their_own() {
+    let plain = grid(GRID).expect("expands");
+    let more = grid(&format!("{GRID}{RATES}")).expect("expands");
+    assert_eq!(ids(&more)[..4], ids(&plain), "the grid is as it was");
+    assert_eq!((more.runs.len(), more.merged), (8, 0));
+    for entry in &more.runs[4..] {
+        assert_eq!(entry.role, RunRole::Sensitivity);
+        let config = &entry.run.config;
+        let own = plain.runs.iter().find(|own| {
+            own.run.config.shape == config.shape && own.run.config.steps == config.steps
+        });
+        let own = &own.expect("a place of the grid").run.config;
+        let mut at_own = config.clone();
+        at_own.optimizer.learning_rate = own.optimizer.learning_rate;
+        assert_eq!(at_own, *own, "only the rate differs");
+    }
+    let rates: Vec<f64> =
+        more.runs[4..].iter().map(|entry| entry.run.config.optimizer.learning_rate).collect();
+    assert_eq!(rates, [0.005, 0.04, 0.005, 0.04]);
+}
+
+#[test]
+fn a_factor_multiplies_the_rate_that_a_horizon_gives() {
+    let head = HEAD
+        .replace("batch = 16", "batch = 16\nhorizon = { tokens = \"500k\", rate_exponent = -1.0 }");
+    let more = grid_of(&format!("{head}{GRID}{RATES}")).expect("expands");
+    let rates: Vec<f64> =
+        more.runs[4..].iter().map(|entry| entry.run.config.optimizer.learning_rate).collect();
+    assert_eq!(rates, [0.01, 0.08, 0.005, 0.04], "250k tokens have twice the rate of 500k");
+}
+
+/// A run that is asked for twice is trained once, and stays what the grid has it for.
+#[test]
+fn a_run_at_another_rate_that_is_there_already_is_not_doubled() {
+    // 1,024 tokens a step: both counts are 244 steps, whose rates differ by the horizon.
+    let head = HEAD
+        .replace("batch = 16", "batch = 16\nhorizon = { tokens = 250_000, rate_exponent = 1.0 }");
+    let tokens = [250_000_u64, 250_100];
+    let text = |factor: f64| {
+        format!(
+            "{head}[grid]\nsizes = [\"41k\"]\ntokens = [{}, {}]\n[sensitivity]\n\
+             rate_factors = [{factor:?}]\nsizes = [\"41k\"]\ntokens = [{}]\n",
+            tokens[0], tokens[1], tokens[0]
+        )
+    };
+    let rate = |entry: &GridRun| entry.run.config.optimizer.learning_rate;
+    let apart = grid_of(&text(2.0)).expect("expands");
+    assert_eq!((apart.runs.len(), apart.merged), (3, 0));
+    // The factor that leads from the rate of the first run to that of the second, to the last bit.
+    let [low, high] = [rate(&apart.runs[0]), rate(&apart.runs[1])];
+    let factor = [high / low, (high / low).next_up(), (high / low).next_down()]
+        .into_iter()
+        .find(|factor| low * factor == high)
+        .expect("one of three neighbours");
+    let same = grid_of(&text(factor)).expect("expands");
+    assert_eq!((same.runs.len(), same.merged), (2, 1));
+    assert!(same.runs.iter().all(|entry| entry.role == RunRole::Fit));
+}
+
+#[test]
+fn seeds_given_by_hand_hold_for_other_rates_too() {
+    let text = format!("{HEAD}{GRID}{RATES}");
+    let recipe = Recipe::parse("recipe.toml", &text).expect("valid").with_seeds(&[1, 2]);
+    let grid = expand(&recipe, &manifest()).expect("expands");
+    let seeds: Vec<u64> = grid
+        .runs
+        .iter()
+        .filter(|entry| entry.role == RunRole::Sensitivity)
+        .map(|entry| entry.run.config.seed)
+        .collect();
+    assert_eq!(seeds.len(), 8);
+    assert_eq!(seeds.iter().filter(|seed| **seed == 1).count(), 4);
+}

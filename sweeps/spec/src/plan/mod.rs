@@ -110,6 +110,8 @@ pub struct Totals {
     pub checks: usize,
     /// Trunks among them, which give no observation.
     pub trunks: usize,
+    /// Those at other learning rates than the recipe's, which enter no fit.
+    pub sensitivity: usize,
     /// Training tokens.
     pub tokens: u64,
     /// Exact training FLOPs.
@@ -237,6 +239,7 @@ fn totals(grid: &Grid, runs: &[PlannedRun]) -> Totals {
         runs: runs.len(),
         checks: of_role(RunRole::Check),
         trunks: of_role(RunRole::Trunk),
+        sensitivity: of_role(RunRole::Sensitivity),
         tokens: configs().map(RunConfig::own_tokens).sum(),
         flops: configs().map(RunConfig::own_flops).sum(),
         flops_6nd: configs().map(RunConfig::own_flops_6nd).sum(),

@@ -186,3 +186,22 @@ fn a_trunk_is_paid_once_and_the_saving_is_stated() {
     // Warnings are about observations: no trunk among them.
     assert_eq!(codes(&plan), codes(&alone));
 }
+
+#[test]
+fn runs_at_other_rates_are_paid_and_are_no_observations() {
+    let rates = "[sensitivity]\nrate_factors = [0.5, 2]\nsizes = [\"131k\"]\ntokens = [\"1M\"]\n";
+    let plain = plan(RECIPE, 10_000_000, &[cpu(4 << 30)]);
+    let more = plan(&format!("{RECIPE}{rates}"), 10_000_000, &[cpu(4 << 30)]);
+    assert_eq!((more.totals.runs, more.totals.checks, more.totals.sensitivity), (12, 1, 2));
+    assert_eq!(plain.totals.sensitivity, 0);
+    // The largest run of the grid, twice more.
+    let largest = plain.runs.iter().find(|run| run.tokens > 990_000 && run.flops > 5e11);
+    let largest = largest.expect("of the grid").flops;
+    assert_eq!(more.totals.flops, plain.totals.flops + 2.0 * largest);
+    let seconds = |plan: &Plan| plan.devices[0].device_seconds.expect("known");
+    assert!(seconds(&more) > seconds(&plain));
+    assert_eq!(codes(&more), codes(&plain));
+    // A grid too small for a law is not made larger by them.
+    let few = RECIPE.replace("[\"250k\", \"500k\", \"1M\"]", "[\"1M\"]");
+    assert!(codes(&plan(&format!("{few}{rates}"), 10_000_000, &[])).contains(&"few-observations"));
+}

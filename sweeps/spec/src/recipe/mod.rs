@@ -11,6 +11,7 @@ mod number;
 mod position;
 pub mod raw;
 mod requests;
+mod sensitivity;
 mod tasks;
 mod validate;
 
@@ -144,6 +145,8 @@ pub struct RunRequest {
     pub seed: u64,
     /// Whether it enters the fit.
     pub role: RunRole,
+    /// Its learning rate over that of the recipe; 1 for all but runs of sensitivity.
+    pub rate_factor: f64,
     /// Where the size stands in the recipe.
     pub size_at: KeyPath,
     /// Where the amount stands in the recipe.

@@ -43,6 +43,8 @@ pub struct RawRecipe {
     /// Runs held out of the fit: forecast first, then trained.
     #[serde(default)]
     pub check: Vec<RawRun>,
+    /// Places of the grid trained at other learning rates too, outside the fit.
+    pub sensitivity: Option<RawSensitivity>,
     /// What is fitted to the result.
     #[serde(default)]
     pub fit: RawFit,
@@ -357,6 +359,23 @@ pub struct RawRun {
     /// Seed.
     #[serde(default)]
     pub seed: u64,
+}
+
+/// Places of the grid that are trained at other learning rates too: each of these sizes with each of
+/// these token counts. Such a run enters no fit; the figure `learning-rate` shows it beside the run
+/// of the grid.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawSensitivity {
+    /// Learning rates as multiples of the one that the run of the grid has: [0.25, 0.5, 2, 4]. Above
+    /// 0, at most 100, without 1, which is the run of the grid.
+    pub rate_factors: Vec<f64>,
+    /// Sizes, each one of `grid.sizes`.
+    pub sizes: Vec<Size>,
+    /// Token counts, each one of `grid.tokens`.
+    pub tokens: Vec<Count>,
+    /// Seeds, each one of `grid.seeds`; the first of them when absent.
+    pub seeds: Option<Vec<u64>>,
 }
 
 /// A model by width and layers.

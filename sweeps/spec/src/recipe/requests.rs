@@ -3,6 +3,7 @@
 use super::{
     Amount, KeyPath, MAX_RUNS, RunRequest, SizeRequest,
     raw::{Count, RawGrid, RawIsoflop, RawRecipe, RawRun, Size},
+    sensitivity,
     validate::{Fault, ensure},
 };
 use crate::run::RunRole;
@@ -14,7 +15,7 @@ const SIZES_PER_BUDGET: u32 = 6;
 /// models (about 20) well inside, so that a parabola has both arms.
 const TOKENS_PER_PARAMETER: (f64, f64) = (2.0, 200.0);
 
-/// Every run asked for, in the order grid, isoflop, runs, check.
+/// Every run asked for, in the order grid, isoflop, runs, check, sensitivity.
 pub(super) fn requests(raw: &RawRecipe) -> Result<Vec<RunRequest>, Fault> {
     let mut requests = Vec::new();
     if let Some(raw) = &raw.grid {
@@ -35,6 +36,9 @@ pub(super) fn requests(raw: &RawRecipe) -> Result<Vec<RunRequest>, Fault> {
          with `budgets`, or `[[runs]]`"
             .to_owned()
     })?;
+    if let Some(raw_sensitivity) = &raw.sensitivity {
+        requests.extend(sensitivity::requests(raw_sensitivity, raw)?);
+    }
     ensure(requests.len() <= MAX_RUNS, &["grid"], || {
         format!(
             "{} runs are more than the limit of {MAX_RUNS}; hint: split the recipe",
@@ -67,6 +71,7 @@ fn grid(raw: &RawGrid, requests: &mut Vec<RunRequest>) -> Result<(), Fault> {
                     amount: Amount::Tokens(tokens),
                     seed,
                     role: RunRole::Fit,
+                    rate_factor: 1.0,
                     size_at: KeyPath::of(&["grid", "sizes"]).index(row),
                     amount_at: KeyPath::of(&["grid", "tokens"]).index(column),
                 });
@@ -102,6 +107,7 @@ fn isoflop(raw: &RawIsoflop, requests: &mut Vec<RunRequest>) -> Result<(), Fault
                     amount: Amount::Budget(budget.0),
                     seed,
                     role: RunRole::Fit,
+                    rate_factor: 1.0,
                     size_at: size_at.clone(),
                     amount_at: amount_at.clone(),
                 });
@@ -164,12 +170,13 @@ fn explicit(run: &RawRun, at: &KeyPath, role: RunRole) -> Result<RunRequest, Fau
         amount,
         seed: run.seed,
         role,
+        rate_factor: 1.0,
         size_at: at.clone().name("size"),
         amount_at: at.clone().name(key),
     })
 }
 
-const fn size_request(size: Size) -> SizeRequest {
+pub(super) const fn size_request(size: Size) -> SizeRequest {
     match size {
         Size::Parameters(parameters) => SizeRequest::Parameters(parameters),
         Size::Shape(shape) => {

@@ -1,7 +1,12 @@
 //! What a sweep of ours knows of itself that a table does not.
 
 use sweep_fit::Observation;
-use sweep_spec::{data::DataSource, hash::canonical_json, run::RunConfig, training::Decay};
+use sweep_spec::{
+    data::DataSource,
+    hash::canonical_json,
+    run::{RunConfig, RunRole},
+    training::Decay,
+};
 
 use super::{Item, known};
 use crate::results::SweepResults;
@@ -13,7 +18,7 @@ pub(super) fn checkpoints(rows: &[Observation]) -> Item {
 
 /// How rate and batch were set.
 pub(super) fn schedule(sweep: &SweepResults) -> Option<Item> {
-    let configs: Vec<&RunConfig> = sweep.observed().map(|run| &run.run.config).collect();
+    let configs: Vec<&RunConfig> = sweep.at_own_rate().map(|run| &run.run.config).collect();
     let first = configs.first()?;
     let decay = match first.schedule.decay {
         Decay::Wsd { fraction } => format!("warm-up, constant, cool-down over {fraction} of D"),
@@ -31,8 +36,13 @@ pub(super) fn schedule(sweep: &SweepResults) -> Option<Item> {
         (least, most) if least == most => format!("batch {least} for all runs"),
         (least, most) => format!("batch {least} to {most}"),
     };
+    let tried = match sweep.of_role(RunRole::Sensitivity).count() {
+        0 => String::new(),
+        tried => format!("; {tried} runs outside the fit try other rates"),
+    };
     let text = format!(
-        "{decay}, {schedules}; peak rate {:e} at width {}, scaled to other widths, {rates}; {batch}",
+        "{decay}, {schedules}; peak rate {:e} at width {}, scaled to other widths, {rates}; \
+         {batch}{tried}",
         first.optimizer.learning_rate, first.optimizer.base_width
     );
     Some(known("learning-rate schedule for each D, tuning of rate and batch", text))

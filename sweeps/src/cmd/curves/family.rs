@@ -4,7 +4,7 @@ use serde::Serialize;
 use sweep_fit::{Curve, CurveFit, FitError};
 use sweep_spec::{
     metric::Metric,
-    run::RunConfig,
+    run::{RunConfig, RunRole},
     training::{Decay, Optimizer, Schedule},
     units::si,
 };
@@ -62,7 +62,9 @@ pub(crate) fn is_whole(run: &RunResult) -> bool {
 /// branch has the points that it measured itself, so those of its trunk count once.
 pub(crate) fn of_sweep(results: &SweepResults, metric: Metric) -> Vec<Family> {
     let mut families: Vec<(RunConfig, Family)> = Vec::new();
-    for run in results.runs.iter().filter(|run| is_whole(run)) {
+    // The laws describe one peak rate well, and those of `[sensitivity]` were chosen to be off.
+    let runs = results.runs.iter().filter(|run| run.role != RunRole::Sensitivity);
+    for run in runs.filter(|run| is_whole(run)) {
         let config = &run.run.config;
         let key = model(config);
         let place = families.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {

@@ -24,7 +24,7 @@ pub(super) fn folded(plan: &Plan) -> Option<String> {
     Some(lines(&rows))
 }
 
-/// The runs of each budget, smallest first, then trunks and checks.
+/// The runs of each budget, smallest first, then trunks, checks and other rates.
 fn groups(plan: &Plan) -> Option<Vec<(String, Vec<&PlannedRun>)>> {
     let mut budgets: BTreeMap<u64, Vec<&PlannedRun>> = BTreeMap::new();
     for run in plan.runs.iter().filter(|run| run.role == RunRole::Fit) {
@@ -36,7 +36,11 @@ fn groups(plan: &Plan) -> Option<Vec<(String, Vec<&PlannedRun>)>> {
     }
     let named = |(bits, runs)| (format!("{:e}", f64::from_bits(bits)), runs);
     let mut groups: Vec<_> = budgets.into_iter().map(named).collect();
-    for (name, role) in [("trunks", RunRole::Trunk), ("checks", RunRole::Check)] {
+    for (name, role) in [
+        ("trunks", RunRole::Trunk),
+        ("checks", RunRole::Check),
+        ("other rates", RunRole::Sensitivity),
+    ] {
         let runs: Vec<_> = plan.runs.iter().filter(|run| run.role == role).collect();
         if !runs.is_empty() {
             groups.push((name.to_owned(), runs));
@@ -147,6 +151,25 @@ mod tests {
         print(&plan, Rows::Folded, &mut out).expect("prints");
         let text = String::from_utf8(out).expect("text");
         assert!(plan.runs.iter().all(|run| text.contains(run.id.short())), "{text}");
+    }
+
+    #[test]
+    fn runs_at_other_rates_are_counted_apart_with_what_they_cost() {
+        let grid = "[grid]\nsizes = [\"13k\", \"41k\"]\ntokens = [\"250k\", \"1M\"]\n";
+        let rates = "[sensitivity]\nrate_factors = [0.5, 2]\nsizes = [\"41k\"]\n\
+                     tokens = [\"1M\"]\n";
+        let mut out = Vec::new();
+        print(&plan(&format!("{grid}{rates}"), &kinds()), Rows::Folded, &mut out).expect("prints");
+        let text = String::from_utf8(out).expect("text");
+        assert!(
+            text.contains("6 runs (4 to fit, 0 to check, 2 at other learning rates)"),
+            "{text}"
+        );
+        let line = text.lines().find(|line| line.starts_with("rates ")).expect("a line");
+        assert!(line.contains("FLOPs of the total") && line.contains("on AMD EPYC"), "{line}");
+        assert!(!line.contains("Voodoo"), "its speed is not known: {line}");
+        assert_eq!(text.matches(" sensitivity ").count(), 2, "{text}");
+        assert!(text.contains("2.00e-2") && text.contains("5.00e-3"), "their rates: {text}");
     }
 
     #[test]

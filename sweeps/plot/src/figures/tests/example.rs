@@ -130,7 +130,13 @@ pub(in crate::figures) fn further() -> PlotInput {
     let tuned = tuned.map(|(from, (rate, worse))| {
         let run = input.runs[4].clone();
         let loss = run.loss.map(|loss| loss * worse);
-        RunCurve { label: format!("tuned-{from}"), learning_rate: rate, loss, ..run }
+        RunCurve {
+            label: format!("tuned-{from}"),
+            learning_rate: rate,
+            role: RunRole::Sensitivity,
+            loss,
+            ..run
+        }
     });
     let tuned: Vec<RunCurve> = tuned.collect();
     input.runs.extend(tuned);
@@ -149,6 +155,7 @@ pub(in crate::figures) fn further() -> PlotInput {
     let rows: Vec<Observation> = input
         .runs
         .iter()
+        .filter(|run| run.role != RunRole::Sensitivity)
         .filter_map(|run| {
             let sizes = Observation::new(run.n, run.d, run.final_loss()?);
             Some(Observation { unique: Some(run.d.min(1e6)), ..sizes })

@@ -2,6 +2,8 @@
 
 pub(super) mod example;
 
+use sweep_spec::run::RunRole;
+
 use super::*;
 use crate::{
     figure::{Mark, Panel, Scale},
@@ -370,6 +372,40 @@ fn figures_of_some_sweeps_are_drawn_there_and_say_elsewhere_what_is_missing() {
     assert!(notes.contains("no MFU: AMD EPYC"), "{notes}");
     let drawn = FigureKind::LearningRate.build(&example::further()).facts.runs_drawn;
     assert_eq!(drawn, 3, "one pair of N and D has three rates");
+}
+
+/// Runs at other learning rates stand on no figure of the grid, whatever their losses.
+#[test]
+fn other_learning_rates_change_no_other_figure() {
+    let plain = images();
+    let mut more = plain.clone();
+    for (place, loss) in [(4, 0.1), (7, 9.0)] {
+        let run = plain.runs[place].clone();
+        more.runs.push(crate::input::RunCurve {
+            label: format!("tuned-{place}"),
+            learning_rate: 0.05,
+            role: RunRole::Sensitivity,
+            loss: Some(loss),
+            ..run
+        });
+        let diffusion = more.diffusion.as_mut().expect("they are diffusion models");
+        diffusion.runs.push(diffusion.runs[place].clone());
+    }
+    let waiting = more.runs.last().expect("just pushed").clone();
+    let ended = RunState::Diverged;
+    more.runs.push(crate::input::RunCurve { state: RunState::Waiting, ..waiting.clone() });
+    more.runs.push(crate::input::RunCurve { state: ended, reason: Some("inf".into()), ..waiting });
+    for kind in FigureKind::of(&plain) {
+        let [before, after] = [&plain, &more].map(|input| kind.build(input));
+        if kind == FigureKind::LearningRate {
+            assert!(before.missing.is_some() && after.missing.is_none());
+            let notes = after.facts.notes.concat();
+            assert!(notes.contains("lower in loss than the recipe's own"), "{notes}");
+            assert!(notes.contains("the best of 2"), "{notes}");
+        } else {
+            assert_eq!(json_of(&before), json_of(&after), "{kind}");
+        }
+    }
 }
 
 #[test]
