@@ -173,6 +173,8 @@ impl Metrics {
             FailureCause::Infrastructure => "infrastructure",
             FailureCause::Configuration => "configuration",
             FailureCause::Daemon => "daemon",
+            FailureCause::Memory => "memory",
+            FailureCause::Fetch => "fetch",
         };
         self.0.failures.get_or_create(&[("cause", cause)]).inc();
     }

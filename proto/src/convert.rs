@@ -267,6 +267,8 @@ pub fn ending(field: &str, ending: Option<&v1::Ending>) -> Result<Ending> {
                 Ok(v1::FailureCause::Infrastructure) => FailureCause::Infrastructure,
                 Ok(v1::FailureCause::Configuration) => FailureCause::Configuration,
                 Ok(v1::FailureCause::Daemon) => FailureCause::Daemon,
+                Ok(v1::FailureCause::Memory) => FailureCause::Memory,
+                Ok(v1::FailureCause::Fetch) => FailureCause::Fetch,
                 _ => {
                     let field = format!("{field}.failed.cause");
                     return Err(FieldError::new(field, format!("{} is no cause", end.cause)));
@@ -284,6 +286,8 @@ impl From<FailureCause> for v1::FailureCause {
             FailureCause::Infrastructure => Self::Infrastructure,
             FailureCause::Configuration => Self::Configuration,
             FailureCause::Daemon => Self::Daemon,
+            FailureCause::Memory => Self::Memory,
+            FailureCause::Fetch => Self::Fetch,
         }
     }
 }

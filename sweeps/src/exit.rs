@@ -8,7 +8,7 @@
 //! | 3 | the coordinator cannot be reached, or refused this client |
 //! | 4 | nothing matched |
 //! | 5 | a fit was refused: too few or degenerate observations |
-//! | 6 | over budget, or paused |
+//! | 6 | over budget, paused, or too large for the memory of every worker |
 //! | 75 | the worker drained and wants to be started again |
 //! | 130 | interrupted |
 //!
@@ -31,7 +31,7 @@ pub(crate) enum Exit {
     NoMatch,
     /// A fit was refused.
     FitRefused,
-    /// Over budget, or paused.
+    /// Over budget, paused, or too large for the memory of every worker.
     OverBudget,
     /// The worker drained.
     Drained,

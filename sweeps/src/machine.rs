@@ -13,7 +13,7 @@ use std::{
     thread,
 };
 
-use sweep_spec::plan::DeviceKind;
+use sweep_spec::plan::{DeviceKind, slot_memory_bytes};
 
 /// The processor as a kind of device with one slot per core, or `slots` of them.
 pub(crate) fn processor(slots: Option<u32>) -> DeviceKind {
@@ -24,7 +24,7 @@ pub(crate) fn processor(slots: Option<u32>) -> DeviceKind {
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let memory_bytes = field(&memory, "MemAvailable")
         .and_then(|value| value.strip_suffix("kB")?.trim().parse::<u64>().ok())
-        .map(|kib| kib * 1024 / u64::from(slots));
+        .map(|kib| slot_memory_bytes(kib * 1024, slots));
     DeviceKind { name, slots, memory_bytes }
 }
 

@@ -25,7 +25,7 @@ use sweep_train::{CanaryReport, DeviceId, DeviceInfo};
 use crate::{
     bench::BenchArgs,
     launch::{BENCH, CANARY, CanaryAnswer, INVENTORY, InventoryAnswer, Listed, TRAINER},
-    pipe,
+    memory, pipe,
     trainer::{self, TrainerArgs, chain},
 };
 
@@ -152,10 +152,18 @@ pub(crate) fn keep_panic_messages() {
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         if let Ok(mut last) = LAST_PANIC.lock() {
-            *last = Some(info.to_string().split_whitespace().collect::<Vec<_>>().join(" "));
+            keep(&mut last, info.to_string().split_whitespace().collect::<Vec<_>>().join(" "));
         }
         print(info);
     }));
+}
+
+/// Keeps a message, but for one that only follows from a lack of memory: the thread that serves a
+/// device panics first, and whoever waits for it after that.
+fn keep(last: &mut Option<String>, message: String) {
+    if !last.as_deref().is_some_and(memory::ran_out) {
+        *last = Some(message);
+    }
 }
 
 /// What the last panic said.
@@ -173,6 +181,16 @@ mod tests {
         for args in [&["worker"][..], &["sweep", "run", "x.toml"], &["worker", "--trainer"]] {
             assert!(route(args.iter().map(OsString::from)).is_none(), "{args:?}");
         }
+    }
+
+    #[test]
+    fn what_follows_from_a_lack_of_memory_does_not_hide_it() {
+        let mut last = None;
+        for message in ["a first", "out of device memory allocating 8 bytes", "the channel closed"]
+        {
+            keep(&mut last, message.to_owned());
+        }
+        assert_eq!(last.as_deref(), Some("out of device memory allocating 8 bytes"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tokio::{io::AsyncReadExt, time::timeout};
 use crate::{
     frame,
     launch::{self, CanaryAnswer, InventoryAnswer, Launch, Listed, Purpose},
+    memory,
 };
 
 /// A broken driver hangs; a whole one lists its devices in a second or two.
@@ -143,7 +144,8 @@ pub(crate) async fn take(
     if inventory.devices.is_empty() {
         let cpu =
             list(launch, "cpu").await.map_err(|reason| format!("the CPU backend: {reason}"))?;
-        inventory.devices.extend(cpu.into_iter().take(1));
+        let limit = memory::limit_bytes();
+        inventory.devices.extend(cpu.into_iter().take(1).map(|device| within(limit, device)));
     }
     if inventory.devices.is_empty() {
         return Err("the CPU backend lists no device".to_owned());
@@ -190,6 +192,11 @@ impl Inventory {
             }
         }
     }
+}
+
+/// The processor with no more memory than the system lets us use of it.
+fn within(limit: Option<u64>, processor: Listed) -> Listed {
+    Listed { memory_bytes: processor.memory_bytes.into_iter().chain(limit).min(), ..processor }
 }
 
 async fn list(launch: &Launch, backend: &str) -> Result<Vec<Listed>, String> {
@@ -289,6 +296,24 @@ mod tests {
                  vulkan:0000:00:00.0 llvmpipe (software driver)"
             )
         );
+    }
+
+    #[test]
+    fn a_processor_has_no_more_memory_than_its_group() {
+        let memory = |limit, memory_bytes| {
+            let processor = Listed {
+                id: "cpu".to_owned(),
+                backend: "cpu".to_owned(),
+                name: "AMD EPYC".to_owned(),
+                memory_bytes,
+                software: false,
+            };
+            within(limit, processor).memory_bytes
+        };
+        assert_eq!(memory(Some(4), Some(9)), Some(4));
+        assert_eq!(memory(Some(u64::MAX), Some(9)), Some(9));
+        assert_eq!((memory(None, Some(9)), memory(Some(4), None)), (Some(9), Some(4)));
+        assert_eq!(memory(None, None), None);
     }
 
     #[test]

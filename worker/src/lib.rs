@@ -41,7 +41,7 @@ mod launch;
 mod lifetime;
 mod link;
 mod log;
-mod oom;
+mod memory;
 mod outbox;
 mod pauses;
 mod pipe;

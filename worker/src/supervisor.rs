@@ -243,13 +243,13 @@ impl Supervisor {
     }
 
     /// What an attempt waits for does not come: it ends, and the run is tried elsewhere or later.
-    pub(crate) fn cannot_begin(&mut self, key: &AttemptKey, reason: String) {
+    pub(crate) fn cannot_begin(&mut self, key: &AttemptKey, cause: FailureCause, reason: String) {
         let Some(slot) = self.slot_of(key) else { return };
         let seat = &mut self.seats[slot as usize];
         if let SeatState::Busy(Work { waits: Some(_), span, .. }) = &seat.state {
             let _entered = span.clone().entered();
             seat.state = SeatState::Free;
-            self.fail(key, FailureCause::Infrastructure, reason);
+            self.fail(key, cause, reason);
             self.share_cores();
         }
     }

@@ -21,7 +21,7 @@ use crate::{
     fake::{Fake, FakeScript},
     frame::{self, FrameError},
     launch::{self, Launch, Purpose},
-    oom,
+    memory,
     pipe::{FromTrainer, ToTrainer},
 };
 
@@ -35,9 +35,6 @@ const SEND_MAX: Duration = Duration::from_secs(10);
 
 /// A trainer whose stdin is closed exits at once; one that does not is killed.
 const EXIT_MAX: Duration = Duration::from_secs(5);
-
-/// What Rust says on stderr before it aborts for want of memory.
-const ALLOCATION_FAILED: &str = "memory allocation of";
 
 /// Longest line of a trainer's stderr that is passed on.
 const LINE_BYTES_MAX: u64 = 8 << 10;
@@ -152,7 +149,7 @@ struct Voice {
 
 impl ChildTrainer {
     fn start(mut command: Command, gpu: bool) -> io::Result<Self> {
-        let oom_kills = oom::kills();
+        let oom_kills = memory::kills();
         let mut child = command.spawn()?;
         let stdout = child.stdout.take().expect("the command pipes stdout");
         let stderr = child.stderr.take().expect("the command pipes stderr");
@@ -189,7 +186,7 @@ impl ChildTrainer {
                 let status = self.reap().await;
                 let words = self.voice.lock().ok().and_then(|voice| voice.last_words.clone());
                 let starved = self.starved(status, words.as_deref());
-                let fault = if starved { FailureCause::Infrastructure } else { self.fault(status) };
+                let fault = if starved { FailureCause::Memory } else { self.fault(status) };
                 let mut how =
                     status.map_or_else(|| "cannot be reaped".to_owned(), launch::describe);
                 if starved {
@@ -204,16 +201,16 @@ impl ChildTrainer {
     }
 
     /// Whether it ended for lack of memory, as far as that can be told: the system counted a kill
-    /// since it started, or its own allocator gave up.
+    /// since it started, or its last words say so. A kill that nobody counted may be anybody's.
     fn starved(&self, status: Option<ExitStatus>, words: Option<&str>) -> bool {
         use std::os::unix::process::ExitStatusExt;
         let killed = status.is_some_and(|status| status.signal() == Some(9));
-        let counted = oom::kills().zip(self.oom_kills).is_some_and(|(now, then)| now > then);
-        killed && counted || words.is_some_and(|words| words.contains(ALLOCATION_FAILED))
+        let counted = memory::kills().zip(self.oom_kills).is_some_and(|(now, then)| now > then);
+        killed && counted || words.is_some_and(memory::ran_out)
     }
 
-    /// A GPU's driver may crash through no fault of the run, and the system kills for lack of
-    /// memory; any other end without a word is the program's.
+    /// A GPU's driver may crash through no fault of the run, and so may anybody kill a process; any
+    /// other end without a word is the program's.
     fn fault(&self, status: Option<ExitStatus>) -> FailureCause {
         use std::os::unix::process::ExitStatusExt;
         let killed = status.is_none_or(|status| status.signal() == Some(9));
@@ -331,11 +328,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_child_that_runs_out_of_memory_is_not_the_programs_fault() {
+    async fn a_child_that_runs_out_of_memory_lacks_memory() {
         let mut tether = shell("echo memory allocation of 4096 bytes failed >&2; kill -ABRT $$");
         let Heard::Gone { how, fault } = tether.next().await else { panic!("a message") };
         assert!(how.starts_with("ran out of memory and crashed with signal SIGABRT"), "{how}");
-        assert_eq!(fault, FailureCause::Infrastructure);
+        assert_eq!(fault, FailureCause::Memory);
     }
 
     #[tokio::test]

@@ -26,7 +26,7 @@ use sweep_spec::{
 use sweep_train::{DeviceId, Outcome, TrainError, TrainEvent, TrainRequest};
 
 use crate::{
-    child,
+    child, memory,
     pipe::{self, CheckpointNote, FromTrainer, Memory, PIPE_VERSION, ToTrainer, TrainOrder},
 };
 
@@ -60,14 +60,11 @@ pub(crate) fn run(args: &TrainerArgs) -> ExitCode {
         let ended = panic::catch_unwind(AssertUnwindSafe(|| trainer.train(&order, &told)));
         let failure = match ended {
             Ok(Ok(outcome)) => {
-                say(&FromTrainer::Ended { ending: ending(outcome), memory: memory() });
+                say(&FromTrainer::Ended { ending: ending(outcome), memory: held() });
                 continue;
             }
             Ok(Err(failure)) => failure,
-            Err(_) => Failure {
-                cause: FailureCause::Program,
-                message: format!("the trainer panicked: {}", child::last_panic()),
-            },
+            Err(_) => panicked(&child::last_panic()),
         };
         say(&FromTrainer::Failed { cause: failure.cause, message: failure.message });
         return ExitCode::from(EXIT_FAILED);
@@ -84,6 +81,16 @@ struct Told {
 struct Failure {
     cause: FailureCause,
     message: String,
+}
+
+/// What a panic makes of a run: a driver without memory left panics like any other fault.
+fn panicked(message: &str) -> Failure {
+    let (cause, what) = if memory::ran_out(message) {
+        (FailureCause::Memory, "ran out of memory")
+    } else {
+        (FailureCause::Program, "panicked")
+    };
+    Failure { cause, message: format!("the trainer {what}: {message}") }
 }
 
 /// What stays warm between runs.
@@ -149,6 +156,7 @@ fn fault_of_data(error: &DataError) -> FailureCause {
 fn fault_of_training(error: &TrainError) -> FailureCause {
     match error {
         TrainError::Items(error) => fault_of_data(error),
+        TrainError::Read(reason) if memory::ran_out(reason) => FailureCause::Memory,
         TrainError::Samples { .. }
         | TrainError::Write { .. }
         | TrainError::Read(_)
@@ -277,7 +285,7 @@ fn forget_peak() {
 }
 
 /// Memory of this process as Linux tells it; absent elsewhere.
-fn memory() -> Memory {
+fn held() -> Memory {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     Memory {
         resident_bytes: status_bytes(&status, "VmRSS:"),
@@ -294,6 +302,16 @@ fn status_bytes(status: &str, key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_for_want_of_memory_is_told_from_any_other() {
+        let cause = |message| panicked(message).cause;
+        assert_eq!(cause("an index is out of bounds"), FailureCause::Program);
+        assert_eq!(cause("out of device memory allocating 4096 bytes"), FailureCause::Memory);
+        let read = |reason: &str| fault_of_training(&TrainError::Read(reason.to_owned()));
+        assert_eq!(read("Not enough memory left."), FailureCause::Memory);
+        assert_eq!(read("the device is lost"), FailureCause::Infrastructure);
+    }
 
     #[test]
     fn memory_is_read_from_the_status_file() {

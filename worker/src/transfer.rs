@@ -21,7 +21,7 @@ use std::{
 
 use sweep_proto::{ARTIFACT_CHUNK_BYTES_MAX, client::Work, fault::Fault, v1};
 use sweep_spec::{
-    attempt::AttemptKey,
+    attempt::{AttemptKey, FailureCause},
     checkpoint::{MANIFEST_BYTES_MAX, Manifest},
     id::RunId,
 };
@@ -49,8 +49,8 @@ const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), max: Duration::fr
 const FETCHES_MAX: u32 = 6;
 
 /// An attempt waits so long for a checkpoint that cannot be had for now, then it ends: it holds a
-/// slot, and another machine may be nearer. Three such ends are all that a run has, so they must
-/// outlast a store that is restarted.
+/// slot, and another machine may be nearer. Such an end speaks against neither run nor device, so a
+/// store may be away for hours.
 const FETCH_PATIENCE: Duration = Duration::from_mins(10);
 
 /// No part of a file for so long: the transfer has failed.
@@ -103,6 +103,16 @@ enum Failed {
     ForGood(String),
     /// This disk does not take it, or does not give it.
     Here(io::Error),
+}
+
+impl Failed {
+    /// Whose fault it is that an attempt cannot begin.
+    const fn cause(&self) -> FailureCause {
+        match self {
+            Self::ForNow(_) | Self::ForGood(_) => FailureCause::Fetch,
+            Self::Here(_) => FailureCause::Infrastructure,
+        }
+    }
 }
 
 impl fmt::Display for Failed {
@@ -272,7 +282,7 @@ pub(crate) async fn fetch(shared: &Shared, mut work: Work) -> Infallible {
             begin(shared, |supervisor| supervisor.arrived(&key));
         } else {
             let reason = format!("its checkpoint cannot be fetched: {failed}");
-            begin(shared, |supervisor| supervisor.cannot_begin(&key, reason));
+            begin(shared, |supervisor| supervisor.cannot_begin(&key, failed.cause(), reason));
         }
     }
 }

@@ -167,7 +167,7 @@ async fn look(
 ) -> Result<(v1::SweepProgress, bool), Status> {
     let id = sweep.clone();
     let (mut message, mut runs) =
-        shared.actor.view(move |scheduler, _| snapshot(scheduler, &id)).await?;
+        shared.actor.view(move |scheduler, now| snapshot(scheduler, now, &id)).await?;
     for (id, run) in &mut runs {
         run.latest_loss = shared.latest.of(id);
         if run.state == i32::from(v1::RunState::Finished) {
@@ -195,7 +195,7 @@ async fn look(
 
 type Snapshot = (v1::SweepProgress, Vec<(RunId, v1::RunProgress)>);
 
-fn snapshot(scheduler: &Scheduler, sweep: &SweepId) -> Snapshot {
+fn snapshot(scheduler: &Scheduler, now: Duration, sweep: &SweepId) -> Snapshot {
     let members = scheduler.members(sweep);
     let states = members.iter().map(|(run, _)| (run.state, 1));
     let (workers_online, slots) = online(scheduler);
@@ -208,7 +208,7 @@ fn snapshot(scheduler: &Scheduler, sweep: &SweepId) -> Snapshot {
         done: members.iter().all(|(run, _)| run.state.is_ended()),
         workers_online,
         slots,
-        held_back: scheduler.stuck(sweep),
+        held_back: scheduler.stuck(sweep).or_else(|| scheduler.lacks_memory(now, sweep)),
     };
     let runs = members
         .into_iter()

@@ -30,8 +30,8 @@ impl Scheduler {
         let failures = run.failures;
         if failures.program + failures.infrastructure > 0 {
             lines.push(format!(
-                "Failures so far: {} of the program, {} of machines, {} in a row without a newer \
-                 checkpoint.",
+                "Failures so far: {} of the program or for want of memory, {} of machines, {} in a row \
+                 without a newer checkpoint.",
                 failures.program, failures.infrastructure, failures.without_checkpoint
             ));
         }
@@ -40,7 +40,7 @@ impl Scheduler {
 
     /// Runs that wait, by what they wait for; every reason is there.
     pub(crate) fn waiting_for(&self, now: Duration) -> BTreeMap<&'static str, u64> {
-        let reasons = ["slot", "trunk", "terms", "pause", "back-off"];
+        let reasons = ["slot", "trunk", "terms", "pause", "back-off", "memory"];
         let mut waiting = BTreeMap::from(reasons.map(|reason| (reason, 0)));
         for (index, run) in self.runs.iter().enumerate() {
             if run.state != RunState::Queued || run.live.is_some() {
@@ -54,6 +54,8 @@ impl Scheduler {
                 "terms"
             } else if run.not_before > now {
                 "back-off"
+            } else if self.waits_for_memory(run) {
+                "memory"
             } else {
                 "slot"
             };
@@ -90,6 +92,7 @@ impl Scheduler {
         if online == 0 {
             lines.push("No worker is online; hint: start one with `sweep worker`.".to_owned());
         } else if !held_back
+            && !self.waits_for_memory(run)
             && let Some(ahead) = self.queue.iter().position(|other| other.index == index)
         {
             let longer = self.queue[..ahead]
@@ -98,6 +101,7 @@ impl Scheduler {
                 .count();
             lines.push(format!("Every slot is busy; {longer} runs are ahead of it."));
         }
+        lines.extend(self.explain_memory(run));
         for (id, worker) in self.workers.iter().filter(|(_, worker)| worker.takes_runs()) {
             if let Some(left) = worker.left(now).filter(|_| !self.fits_somewhere(now, run, worker))
             {

@@ -60,7 +60,7 @@ impl Scheduler {
     ) -> bool {
         let alive = |holder: &String| {
             let worker = self.workers.get(holder);
-            worker.is_some_and(|worker| worker.expires.is_some())
+            worker.is_some_and(|worker| worker.expires.is_some() && self.has_room(worker, run))
                 && !self.bad_places.holds_worker(now, holder)
         };
         let trunk = run.config.parent.as_ref().and_then(|edge| self.run(&edge.run));

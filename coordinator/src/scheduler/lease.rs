@@ -76,6 +76,7 @@ impl Scheduler {
         (entry.devices, entry.slots) = (devices, slots);
         entry.set_lifetime(now, lifetime);
         self.workers.insert(id.clone(), entry);
+        self.joined = now;
         self.count_kinds();
         let mut kept = Vec::new();
         for one in held {
@@ -136,9 +137,12 @@ impl Scheduler {
         }
         worker.expires = Some(now + LEASE);
         worker.last_beat = Some(now);
+        let leaves = beat.draining && !worker.draining;
         worker.draining |= beat.draining;
         if !beat.devices.is_empty() {
             worker.devices.clone_from(&beat.devices);
+        }
+        if leaves || !beat.devices.is_empty() {
             self.count_kinds();
         }
         for running in &beat.running {
@@ -332,11 +336,13 @@ fn reported_row(empty: EndRow, ended: Ended) -> EndRow {
         }
         Ending::Failed { cause, reason } => {
             (row.outcome, row.reason) = (Outcome::Failed, Some(reason));
-            // A daemon that was killed is a worker that was lost: no attempt at progress failed.
-            row.failures.without_checkpoint = u32::from(cause != FailureCause::Daemon);
+            // A daemon that was killed is a worker that was lost, and what could not be fetched was
+            // never begun: no attempt at progress failed.
+            let tried = !matches!(cause, FailureCause::Daemon | FailureCause::Fetch);
+            row.failures.without_checkpoint = u32::from(tried);
             match cause {
-                FailureCause::Program => row.failures.program = 1,
-                FailureCause::Infrastructure | FailureCause::Daemon => {
+                FailureCause::Program | FailureCause::Memory => row.failures.program = 1,
+                FailureCause::Infrastructure | FailureCause::Daemon | FailureCause::Fetch => {
                     row.failures.infrastructure = 1;
                 }
                 FailureCause::Configuration => row.state = RunState::Failed,

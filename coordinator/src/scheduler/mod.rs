@@ -8,6 +8,7 @@ mod explain;
 mod fork;
 mod lease;
 mod lifetime;
+mod memory;
 mod order;
 mod policy;
 mod rules;
@@ -342,6 +343,7 @@ impl Scheduler {
             }
             self.runs[index].failures = sweep_store::Failures::default();
             self.runs[index].lost_on.clear();
+            self.runs[index].ran_out_of = 0;
             self.runs[index].dropped = false;
             self.runs[index].not_before = Duration::ZERO;
             self.set_state(index, RunState::Queued, None);
@@ -360,6 +362,7 @@ impl Scheduler {
     fn ended(&mut self, now: Duration, ended: Ended, actions: &mut Vec<Action>) {
         let Some(index) = self.live_index(&ended.key) else { return };
         self.learn(index, &ended);
+        self.learn_memory(index, &ended);
         self.end_attempt(now, index, EndFacts::Reported(ended), actions);
     }
 
@@ -410,6 +413,7 @@ impl Scheduler {
             && !entry.draining
         {
             entry.draining = true;
+            self.measure_rooms();
             let reason = "drained by an operator".to_owned();
             actions.push(Action::Drain { worker: worker.to_owned(), reason });
         }

@@ -112,10 +112,17 @@ impl Scheduler {
         {
             self.queue_head += 1;
         }
+        let room = self.workers.get(worker)?.room(slot)?;
         let (mut place, mut stride) = (self.queue_head, 1);
         let (mut second, mut looks) = (None, 0);
         while let Some(&waiting) = self.queue.get(place) {
-            match self.suits(now, waiting, worker, slot) {
+            // First of all: it is told from the queue alone, which may be long.
+            let suits = if self.rooms.admit(room, waiting.need) {
+                self.suits(now, waiting, worker, slot)
+            } else {
+                Suits::Not
+            };
+            match suits {
                 Suits::Well => return Some(waiting),
                 Suits::Badly => second = second.or(Some(waiting)),
                 Suits::Not => {}
@@ -142,7 +149,7 @@ impl Scheduler {
             return Suits::Not;
         }
         let elsewhere = match (&run.checkpoint, self.fork(run)) {
-            (Some((_, holder)), _) => holder != worker && self.takes_runs(holder),
+            (Some((_, holder)), _) => holder != worker && self.could_take(holder, run),
             (None, Fork::At(holders)) if !holders.contains(worker) => {
                 if self.is_worth_waiting(now, run, holders) {
                     return Suits::Not;
@@ -150,7 +157,7 @@ impl Scheduler {
                 false
             }
             (None, Fork::Kept(holders)) => {
-                let ready = |holder: &String| self.takes_runs(holder);
+                let ready = |holder: &String| self.could_take(holder, run);
                 !holders.contains(worker) && holders.iter().any(ready)
             }
             _ => false,
@@ -160,8 +167,10 @@ impl Scheduler {
         if fits && !elsewhere { Suits::Well } else { Suits::Badly }
     }
 
-    fn takes_runs(&self, worker: &str) -> bool {
-        self.workers.get(worker).is_some_and(WorkerEntry::takes_runs)
+    /// Whether a worker takes runs, and has the memory for this one.
+    fn could_take(&self, worker: &str, run: &RunEntry) -> bool {
+        let worker = self.workers.get(worker);
+        worker.is_some_and(|worker| worker.takes_runs() && self.has_room(worker, run))
     }
 
     fn grant(&mut self, now: Duration, waiting: Waiting, worker: &str, slot: u32) -> Option<Grant> {
@@ -219,7 +228,8 @@ impl Scheduler {
                 let length = speeds.length(self, run, kind.as_deref());
                 let chain = length + tails.get(&index).copied().unwrap_or(0.0);
                 let flops = self.flops_ahead(index);
-                waiting.push(Waiting { index, sweep, length, chain, flops, turn: 0.0 });
+                let need = self.need(run);
+                waiting.push(Waiting { index, sweep, length, chain, flops, need, turn: 0.0 });
             }
         }
         waiting.sort_unstable_by(|a, b| b.chain.total_cmp(&a.chain).then(a.index.cmp(&b.index)));
@@ -240,8 +250,9 @@ impl Scheduler {
         self.kind.clone()
     }
 
-    /// Counts the kinds anew: workers or their devices changed.
+    /// Counts the kinds anew, and looks for the largest slots: workers or their devices changed.
     pub(super) fn count_kinds(&mut self) {
+        self.measure_rooms();
         let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
         for worker in self.workers.values().filter(|worker| worker.expires.is_some()) {
             for entry in &worker.slots {

@@ -13,7 +13,7 @@ use sweep_spec::{
     run::RunRole,
 };
 
-use super::{Action, Scheduler, fork::Fork, state::RunEntry};
+use super::{Action, Scheduler, fork::Fork, memory::Need, state::RunEntry};
 
 /// Who pays for a live attempt.
 #[derive(Clone, Copy, Debug)]
@@ -314,6 +314,8 @@ pub(super) struct Waiting {
     pub(super) chain: f64,
     /// FLOPs that an attempt may take.
     pub(super) flops: f64,
+    /// Memory that it needs.
+    pub(super) need: Need,
     /// What its sweep has had before it.
     pub(super) turn: f64,
 }

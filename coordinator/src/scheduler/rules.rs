@@ -13,10 +13,10 @@ use sweep_store::Failures;
 
 use super::Scheduler;
 
-/// Failures of the trainer or the run: what fails three times fails again.
+/// Failures of the trainer or the run, and for want of memory: what fails three times fails again.
 pub(super) const FAILURES_PROGRAM_MAX: u32 = 3;
 
-/// Failures of machines: a preemption is not the run's fault.
+/// Failures of machines, and of what they are to fetch: a preemption is not the run's fault.
 pub(super) const FAILURES_INFRASTRUCTURE_MAX: u32 = 100;
 
 /// Failed attempts in a row that left no newer checkpoint: no progress.

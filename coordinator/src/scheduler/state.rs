@@ -9,6 +9,7 @@ use sweep_spec::{
     attempt::{AttemptKey, Device, RunState, Slot},
     cost::CostModel,
     id::{RunId, SweepId},
+    plan::training_memory_bytes,
     policy::Policy,
     run::{RunConfig, RunRole},
 };
@@ -16,6 +17,7 @@ use sweep_store::{Failures, SavedRun, StateRow};
 
 use super::{
     Action, LEASE,
+    memory::Rooms,
     policy::{Charge, Used, Waiting},
     rules::BadPlaces,
 };
@@ -36,6 +38,12 @@ pub(crate) struct Scheduler {
     held: BTreeMap<String, BTreeSet<usize>>,
     /// The kind of device that most slots online have.
     pub(super) kind: Option<String>,
+    /// The most memory that a slot of a worker has which is there.
+    pub(super) rooms: Rooms,
+    /// Bytes that runs were trained to the end with on a processor, the least, by their kin.
+    pub(super) peaks: HashMap<usize, u64>,
+    /// When a worker joined last.
+    pub(super) joined: Duration,
     /// Runs that wait, with the sweep each is granted for; made again when `stale`. Some may no
     /// longer wait.
     pub(super) queue: Vec<Waiting>,
@@ -77,8 +85,12 @@ pub(crate) struct RunEntry {
     pub(crate) paused: bool,
     /// No grant before this moment: back-off after a failure.
     pub(crate) not_before: Duration,
-    /// Runs of one number have one shape and batch, and so one speed.
+    /// Runs of one number have one shape and batch, and so one speed and one need of memory.
     pub(super) kin: usize,
+    /// Estimated bytes while it trains.
+    pub(super) memory_bytes: u64,
+    /// Bytes of the largest slot whose memory did not suffice for it; 0 where none is known.
+    pub(super) ran_out_of: u64,
     /// The sweeps it belongs to, and what it is for in each.
     pub(super) sweeps: Vec<(usize, RunRole)>,
 }
@@ -335,6 +347,7 @@ impl Scheduler {
             self.branches.push(index);
         }
         let kin = self.kin_of(&saved.config);
+        let memory_bytes = training_memory_bytes(&saved.config);
         self.runs.push(RunEntry {
             id: saved.id,
             config: saved.config,
@@ -351,6 +364,8 @@ impl Scheduler {
             paused: saved.paused,
             not_before: Duration::ZERO,
             kin,
+            memory_bytes,
+            ran_out_of: 0,
             sweeps: Vec::new(),
         });
         self.set_live(index, live);

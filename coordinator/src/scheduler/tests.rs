@@ -1,6 +1,7 @@
 mod histories;
 mod lifetime;
 mod makespan;
+mod memory;
 mod policy;
 mod rules;
 

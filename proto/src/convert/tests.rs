@@ -75,13 +75,18 @@ fn a_batch_above_its_limit_is_refused() {
 
 #[test]
 fn endings_states_and_roles_read_back() {
-    let endings = [
-        Ending::Finished { step: 9 },
-        Ending::Diverged { step: 8 },
-        Ending::Stopped { step: 7 },
-        Ending::Failed { cause: FailureCause::Configuration, reason: "no data".into() },
+    let causes = [
+        FailureCause::Program,
+        FailureCause::Infrastructure,
+        FailureCause::Daemon,
+        FailureCause::Memory,
+        FailureCause::Fetch,
+        FailureCause::Configuration,
     ];
-    for one in endings {
+    let failed = causes.map(|cause| Ending::Failed { cause, reason: "no data".into() });
+    let endings =
+        [Ending::Finished { step: 9 }, Ending::Diverged { step: 8 }, Ending::Stopped { step: 7 }];
+    for one in endings.into_iter().chain(failed) {
         assert_eq!(ending("ending", Some(&v1::Ending::from(&one))).unwrap(), one);
     }
     for &state in RunState::ALL {

@@ -33,6 +33,11 @@ pub enum FailureCause {
     /// The daemon ended under it, by a kill or a loss of power most likely: that speaks against
     /// neither run nor device.
     Daemon,
+    /// The memory of the device, or of the machine, did not suffice: more of it may.
+    Memory,
+    /// What the attempt was to go on from could not be fetched, so it never began: that speaks
+    /// against neither run nor device.
+    Fetch,
     /// No attempt anywhere can work.
     Configuration,
 }

@@ -106,6 +106,18 @@ pub fn si(value: f64) -> String {
     Si(value).to_string()
 }
 
+/// Bytes in powers of 1024: `512 MiB`, `3.5 GiB`.
+#[must_use]
+pub fn bytes(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+    let value = bytes as f64;
+    if value >= 1024.0 * 1024.0 * 1024.0 {
+        format!("{:.1} GiB", value / (1024.0 * 1024.0 * 1024.0))
+    } else {
+        format!("{:.0} MiB", (value / (1024.0 * 1024.0)).ceil())
+    }
+}
+
 struct Si(f64);
 
 impl fmt::Display for Si {
@@ -157,6 +169,13 @@ mod tests {
             assert_eq!(parse_count(text), Err(NumberError::OutOfRange(text.to_owned())), "{text}");
         }
         assert_eq!(parse_count("1.5"), Err(NumberError::NotWhole("1.5".to_owned())));
+    }
+
+    #[test]
+    fn bytes_print_in_powers_of_1024() {
+        for (value, text) in [(1, "1 MiB"), (512 << 20, "512 MiB"), (7 << 29, "3.5 GiB")] {
+            assert_eq!(bytes(value), text);
+        }
     }
 
     #[test]

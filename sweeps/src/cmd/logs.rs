@@ -3,13 +3,14 @@
 
 use serde_json::{Value, json};
 use sweep_proto::{convert, v1};
+use sweep_spec::units::bytes;
 
 use crate::{
     client::{AccessArgs, block_on, refused},
     console::{Console, Format},
     exit::{Exit, Failure, OrExit as _},
     machine::clock::utc_seconds,
-    output::table::{bytes, duration},
+    output::table::duration,
 };
 
 /// Arguments of `sweep logs`.

@@ -8,7 +8,7 @@ use std::{
 use sweep_proto::{client::Control, v1};
 use sweep_spec::{
     cost::CostModel,
-    plan::{DeviceKind, Plan},
+    plan::{DeviceKind, Plan, slot_memory_bytes},
 };
 
 use crate::{
@@ -90,19 +90,19 @@ async fn plan(control: &mut Control, prepared: &Prepared) -> Result<Plan, Failur
 fn kinds(workers: &[v1::Worker]) -> Vec<DeviceKind> {
     let mut kinds: Vec<DeviceKind> = Vec::new();
     for worker in workers.iter().filter(|worker| worker.state() == v1::WorkerState::Online) {
-        for slot in worker.slots.iter().filter_map(|slot| slot.slot.as_ref()) {
-            let Some(device) = worker.devices.iter().find(|device| device.id == slot.device_id)
-            else {
-                continue;
-            };
+        for device in &worker.devices {
+            let placed = worker.slots.iter().filter_map(|slot| slot.slot.as_ref());
+            let slots = placed.filter(|slot| slot.device_id == device.id).count();
+            let Ok(slots @ 1..) = u32::try_from(slots) else { continue };
+            let memory_bytes = device.memory_bytes.map(|bytes| slot_memory_bytes(bytes, slots));
             match kinds.iter_mut().find(|kind| kind.name == device.name) {
-                Some(kind) => kind.slots += 1,
-                None => kinds.push(DeviceKind {
-                    name: device.name.clone(),
-                    slots: 1,
-                    // The memory of a processor is shared by its slots; a worker knows better.
-                    memory_bytes: device.memory_bytes.filter(|_| device.backend != "cpu"),
-                }),
+                Some(kind) => {
+                    kind.slots += slots;
+                    // A run goes where most memory is; unknown memory is taken to suffice.
+                    kind.memory_bytes =
+                        kind.memory_bytes.zip(memory_bytes).map(|(one, other)| one.max(other));
+                }
+                None => kinds.push(DeviceKind { name: device.name.clone(), slots, memory_bytes }),
             }
         }
     }

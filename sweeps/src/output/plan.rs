@@ -12,10 +12,10 @@ use sweep_spec::{
     data::DataManifest,
     plan::{DevicePlan, Plan, PlannedRun, Storage, Totals},
     run::RunRole,
-    units::si,
+    units::{bytes, si},
 };
 
-use super::table::{bytes, duration, lines, ratio, table};
+use super::table::{duration, lines, ratio, table};
 
 /// Which lines a plan has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -47,17 +47,6 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
-/// Bytes in powers of 1024.
-pub(crate) fn bytes(bytes: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
-    let value = bytes as f64;
-    if value >= 1024.0 * 1024.0 * 1024.0 {
-        format!("{:.1} GiB", value / (1024.0 * 1024.0 * 1024.0))
-    } else {
-        format!("{:.0} MiB", (value / (1024.0 * 1024.0)).ceil())
-    }
-}
-
 /// A ratio with three digits.
 pub(crate) fn ratio(value: f64) -> String {
     match value {

@@ -451,12 +451,12 @@ fn a_run_that_waits_for_its_checkpoint_can_be_stopped_or_dropped() {
 }
 
 #[test]
-fn an_attempt_whose_checkpoint_does_not_come_ends_for_want_of_the_machine() {
+fn an_attempt_whose_checkpoint_does_not_come_ends_for_want_of_it() {
     let (mut bench, key, _) = fetching();
-    bench.supervisor.cannot_begin(&key, "the store is away".to_owned());
+    let cause = FailureCause::Fetch;
+    bench.supervisor.cannot_begin(&key, cause, "the store is away".to_owned());
     let entries = bench.entries(&key);
     let Entry::End(end) = &entries[0] else { panic!("{entries:?}") };
-    let cause = FailureCause::Infrastructure;
     let reason = "the store is away".to_owned();
     assert_eq!((&end.ending, end.resume_step), (&Ending::Failed { cause, reason }, None));
     assert_eq!(bench.supervisor.heartbeat(bench.now).free_slots, [0]);
@@ -466,7 +466,7 @@ fn an_attempt_whose_checkpoint_does_not_come_ends_for_want_of_the_machine() {
     // One that has begun meanwhile goes on.
     let (mut bench, key, _) = fetching();
     bench.supervisor.arrived(&key);
-    bench.supervisor.cannot_begin(&key, "too late".to_owned());
+    bench.supervisor.cannot_begin(&key, cause, "too late".to_owned());
     assert!(!bench.supervisor.is_idle());
 }
 

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 
+#[cfg(any(feature = "vulkan", feature = "cuda"))]
+mod memory;
+
 /// A device by its stable name: `cpu`, or `vulkan:PCI_BUS_ID`, `cuda:PCI_BUS_ID`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -106,7 +109,7 @@ fn processor() -> DeviceInfo {
 mod gpu {
     use burn::tensor::{Device, DeviceType};
 
-    use super::{DeviceId, DeviceInfo, unknown};
+    use super::{DeviceId, DeviceInfo, memory, unknown};
     use crate::error::TrainError;
 
     fn devices(backend: &str) -> Vec<Device> {
@@ -143,7 +146,13 @@ mod gpu {
 
     pub(super) fn list(backend: &str) -> Vec<DeviceInfo> {
         let devices = devices(backend);
-        devices.iter().enumerate().map(|(index, device)| describe(backend, index, device)).collect()
+        let mut listed: Vec<DeviceInfo> = devices
+            .iter()
+            .enumerate()
+            .map(|(index, device)| describe(backend, index, device))
+            .collect();
+        memory::note(&mut listed);
+        listed
     }
 
     pub(super) fn open(backend: &str, id: &DeviceId) -> Result<Device, TrainError> {

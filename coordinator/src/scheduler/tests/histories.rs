@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
+use sweep_spec::plan::{slot_memory_bytes, suffices, training_memory_bytes};
 
 use super::*;
 
@@ -26,7 +27,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..3_usize).prop_map(Step::Beat),
         1 => (0..3_usize).prop_map(Step::Restart),
-        6 => (0..8_usize, 0..6_u8).prop_map(|(which, how)| Step::End(which, how)),
+        6 => (0..8_usize, 0..8_u8).prop_map(|(which, how)| Step::End(which, how)),
         2 => (1..15_u64).prop_map(Step::Wait),
         1 => Just(Step::Cancel),
         1 => Just(Step::Submit),
@@ -36,6 +37,15 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Pause),
         1 => (0..10_usize).prop_map(Step::Drop),
     ]
+}
+
+/// Memory of the device of each worker, which two slots share: unknown, enough for the narrow runs
+/// alone, and enough for all.
+const MEMORY: [Option<u64>; 3] = [None, Some(140 << 20), Some(400 << 20)];
+
+fn memory_of(worker: &str) -> Option<u64> {
+    let number: usize = worker[1..].parse().unwrap();
+    MEMORY[number].map(|bytes| slot_memory_bytes(bytes, 2))
 }
 
 /// The world around a scheduler: what a store would hold and what workers do.
@@ -50,6 +60,8 @@ struct World {
     /// Committed steps of runs.
     checkpoints: HashSet<(RunId, u64)>,
     paused: bool,
+    /// The largest slot memory that a run did not find enough.
+    ran_out_of: HashMap<RunId, u64>,
 }
 
 impl World {
@@ -69,6 +81,7 @@ impl World {
             members,
             checkpoints: HashSet::new(),
             paused: false,
+            ran_out_of: HashMap::new(),
         };
         world.event(sweep(1, &world.members.clone()));
         (0..3).for_each(|worker| world.restart(worker));
@@ -122,14 +135,29 @@ impl World {
             let over = self.states[&edge.run] == RunState::Finished;
             assert!(made || over, "a branch waits for its trunk's checkpoint");
         }
+        self.check_memory(grant, config);
         self.states.insert(run.clone(), RunState::Running);
         self.live.insert(run.clone(), grant.clone());
+    }
+
+    fn check_memory(&self, grant: &Grant, config: &RunConfig) {
+        let Some(bytes) = memory_of(&grant.worker) else { return };
+        assert!(suffices(training_memory_bytes(config), bytes), "memory suffices");
+        if self.ran_out_of.get(&config.id()).is_some_and(|least| bytes <= *least) {
+            let there = self.scheduler.workers().iter().filter(|(_, worker)| {
+                worker.expires.is_some() && !worker.draining && !worker.slots.is_empty()
+            });
+            let larger = there.filter(|(id, _)| memory_of(id).is_none_or(|other| other > bytes));
+            assert_eq!(larger.count(), 0, "what ran out of memory goes where there is more");
+        }
     }
 
     fn restart(&mut self, worker: usize) {
         self.incarnations[worker] += 1;
         let name = format!("w{worker}");
-        self.event(join(&name, 2, self.incarnations[worker], Vec::new()));
+        let mut joined = joined(&name, 2, self.incarnations[worker], Vec::new());
+        joined.devices[0].memory_bytes = MEMORY[worker];
+        self.event(Event::Join(joined));
         self.event(Event::SessionOpened { worker: name });
     }
 
@@ -157,8 +185,15 @@ impl World {
                     2 => Ending::Diverged { step: 10 },
                     3 => Ending::Stopped { step: 5 },
                     4 => failed(FailureCause::Program),
+                    5 => failed(FailureCause::Memory),
+                    6 => failed(FailureCause::Fetch),
                     _ => failed(FailureCause::Infrastructure),
                 };
+                let starved = matches!(ending, Ending::Failed { cause: FailureCause::Memory, .. });
+                if starved && let Some(bytes) = memory_of(&self.live[&key.run].worker) {
+                    let least = self.ran_out_of.entry(key.run.clone()).or_default();
+                    *least = bytes.max(*least);
+                }
                 self.event(ended(key, ending));
             }
             Step::Wait(seconds) => {
@@ -198,6 +233,11 @@ impl World {
                 self.event(Event::Checkpoint { key: key.clone(), step });
             }
             Step::Retry => {
+                // What is tried anew is tried anywhere.
+                let ended = |run: &RunId| {
+                    matches!(self.states[run], RunState::Failed | RunState::Cancelled)
+                };
+                self.ran_out_of.retain(|run, _| !ended(run));
                 let runs = self.states.keys().cloned().collect();
                 self.event(Event::Retry(runs));
             }

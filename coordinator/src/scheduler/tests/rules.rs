@@ -88,6 +88,33 @@ fn daemons_that_were_killed_condemn_neither_device_nor_run() {
     }
 }
 
+/// The coordinator's objects may be away for hours.
+#[test]
+fn fetches_that_fail_condemn_neither_device_nor_run() {
+    let mut scheduler = with_worker(1);
+    let runs: Vec<_> = (1..4).map(|n| (config(32, n * 100), RunRole::Fit)).collect();
+    scheduler.on_event(at(0), sweep(1, &runs));
+    let (mut now, mut pause) = (1, 0);
+    for number in 1..=30_u64 {
+        let granted = grants(&scheduler.on_event(at(now), beat("w", 1, &[], &[0]))).remove(0);
+        let actions = scheduler.on_event(at(now), ended(&granted.key, failed(FailureCause::Fetch)));
+        let Action::End(row) = &actions[0] else { panic!("{actions:?}") };
+        assert_eq!(row.state, RunState::Queued, "{number}");
+        assert_eq!((row.failures.without_checkpoint, row.failures.program), (0, 0));
+        let run = scheduler.run(&granted.key.run).unwrap();
+        pause = pause.max((run.not_before - at(now)).as_secs());
+        // All three wait for the moment that the last of them may try again.
+        if number.is_multiple_of(3) {
+            now += 20;
+            while now % 61 != 0 {
+                scheduler.on_event(at(now), beat("w", 1, &[], &[]));
+                now += 1;
+            }
+        }
+    }
+    assert_eq!(pause, 60, "the pause between two tries bounds them");
+}
+
 #[test]
 fn one_run_alone_condemns_no_device() {
     let mut scheduler = with_worker(1);

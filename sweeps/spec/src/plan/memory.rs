@@ -31,10 +31,29 @@ const F32: u64 = 4;
 /// Share of the memory of a slot that a run may be estimated at.
 const SHARE: f64 = 0.9;
 
-/// Whether the memory of a slot suffices for a run of this estimate.
-#[expect(clippy::cast_precision_loss, reason = "byte counts are below 2^53")]
-pub(super) fn suffices(estimate: u64, available: u64) -> bool {
-    estimate as f64 <= SHARE * available as f64
+/// The largest estimate in bytes that the memory of a slot suffices for.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "byte counts are below 2^53, and a share of one is no larger"
+)]
+#[must_use]
+pub fn largest_estimate(available: u64) -> u64 {
+    (SHARE * available as f64) as u64
+}
+
+/// Whether the memory of a slot suffices for a run of this estimate, both in bytes.
+#[must_use]
+pub fn suffices(estimate: u64, available: u64) -> bool {
+    estimate <= largest_estimate(available)
+}
+
+/// Memory of each slot in bytes where so many share that of a device: an equal part. Whatever is
+/// trained in the others, what fits a part fits.
+#[must_use]
+pub fn slot_memory_bytes(device: u64, slots: u32) -> u64 {
+    device / u64::from(slots.max(1))
 }
 
 /// Widths that a diffusion model keeps per patch and layer beside those of a language model: shift,

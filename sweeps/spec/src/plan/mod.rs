@@ -12,7 +12,10 @@ use serde::Serialize;
 
 use self::wall::wall_seconds;
 pub use self::{
-    memory::{MAX_TENSOR_BYTES, largest_tensor_bytes, training_memory_bytes},
+    memory::{
+        MAX_TENSOR_BYTES, largest_estimate, largest_tensor_bytes, slot_memory_bytes, suffices,
+        training_memory_bytes,
+    },
     storage::Storage,
     warning::Warning,
 };
@@ -255,9 +258,9 @@ fn device_plan(kind: &DeviceKind, place: usize, runs: &[PlannedRun]) -> DevicePl
         device_seconds: seconds.as_ref().map(|seconds| seconds.iter().sum()),
         wall_seconds: seconds.map(|seconds| wall_seconds(runs, &seconds, kind.slots)),
         basis: runs.iter().filter_map(|run| run.seconds[place]).map(|p| p.basis).max(),
-        runs_in_memory: kind.memory_bytes.map(|bytes| {
-            runs.iter().filter(|run| memory::suffices(run.memory_bytes, bytes)).count()
-        }),
+        runs_in_memory: kind
+            .memory_bytes
+            .map(|bytes| runs.iter().filter(|run| suffices(run.memory_bytes, bytes)).count()),
         kind: kind.clone(),
     }
 }

@@ -138,6 +138,16 @@ fn two_sizes_are_too_few() {
 }
 
 #[test]
+fn slots_share_the_memory_of_their_device() {
+    assert_eq!(slot_memory_bytes(8 << 30, 1), 8 << 30);
+    assert_eq!(slot_memory_bytes(8 << 30, 4), 2 << 30);
+    assert_eq!(slot_memory_bytes(8 << 30, 0), 8 << 30, "a device without slots is nobody's");
+    let largest = largest_estimate(1000);
+    assert_eq!(largest, 900);
+    assert!(suffices(largest, 1000) && !suffices(largest + 1, 1000));
+}
+
+#[test]
 fn a_run_beyond_the_memory_of_a_slot_is_named() {
     let plan = plan(RECIPE, 10_000_000, &[cpu(64 << 20)]);
     assert!(codes(&plan).contains(&"memory"), "{:?}", plan.warnings);

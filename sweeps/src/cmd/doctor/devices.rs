@@ -4,13 +4,11 @@
 use std::{process::Stdio, time::Duration};
 
 use serde::Deserialize;
+use sweep_spec::units::bytes;
 use tokio::{process::Command, time::timeout};
 
 use super::{Line, device_refused};
-use crate::{
-    exit::{Exit, Failure, OrExit as _},
-    output::table::bytes,
-};
+use crate::exit::{Exit, Failure, OrExit as _};
 
 /// Listing two backends and the canaries of a node of eight devices, the first of which compiles.
 const INVENTORY_MAX: Duration = Duration::from_mins(15);

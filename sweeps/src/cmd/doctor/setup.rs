@@ -7,13 +7,14 @@ use sweep_proto::{
     client::Control,
     v1, version,
 };
+use sweep_spec::units::bytes;
 
 use super::Line;
 use crate::{
     client::{AccessArgs, refused},
     exit::Failure,
     machine::{self, clock::unix_ms},
-    output::table::{bytes, duration},
+    output::table::duration,
 };
 
 /// A clock that is further off than this makes the times of two machines read oddly beside each
