@@ -5,6 +5,7 @@
 mod curve;
 pub(crate) mod selector;
 mod stored;
+pub(crate) mod timeline;
 
 use std::collections::BTreeMap;
 #[cfg(feature = "local")]
@@ -34,6 +35,7 @@ use crate::local::samples;
 use crate::{
     client::refused,
     exit::{Exit, Failure, OrExit as _},
+    machine::clock::unix_ms,
     scores,
 };
 
@@ -74,6 +76,8 @@ pub(crate) struct RunResult {
     pub(crate) peak_memory_bytes: Option<u64>,
     /// Points that a full spool left out of its curves.
     pub(crate) points_thinned: u64,
+    /// Its attempts, first to last, as far as they were asked for.
+    pub(crate) stays: Vec<timeline::Stay>,
 }
 
 /// A sweep with all its runs.
@@ -91,6 +95,8 @@ pub(crate) struct SweepResults {
     pub(crate) submitted_unix_ms: i64,
     /// When the last attempt at one of its runs ended.
     pub(crate) ended_unix_ms: Option<i64>,
+    /// When a coordinator was asked, by the clock of this machine; absent for the file of a store.
+    pub(crate) read_unix_ms: Option<i64>,
     /// Its runs in the order of the recipe.
     pub(crate) runs: Vec<RunResult>,
     /// Curves by run and metric, as far as they were asked for.
@@ -244,6 +250,7 @@ impl SweepResults {
             diffusion: self.is_diffusion().then(|| self.diffusion_input()),
             tasks: scores::tasks(self),
             calibrations: scores::calibrations(self),
+            timeline: self.timeline(),
         }
     }
 
@@ -374,6 +381,7 @@ pub(crate) async fn fetch(
         planned_seconds: summary.planned_seconds,
         submitted_unix_ms: summary.submitted_unix_ms,
         ended_unix_ms: summary.ended_unix_ms,
+        read_unix_ms: Some(unix_ms()),
         runs: Vec::new(),
         curves: BTreeMap::new(),
         samples: BTreeMap::new(),
@@ -381,6 +389,7 @@ pub(crate) async fn fetch(
     let request = v1::ListRunsRequest {
         sweep: summary.sweep_id.clone(),
         with_json: true,
+        with_attempts: curves.with_attempts,
         ..v1::ListRunsRequest::default()
     };
     let mut rows = control.list_runs(request).await.map_err(refused)?.into_inner();
@@ -470,6 +479,7 @@ fn run_result(row: v1::RunRow) -> Result<RunResult, Failure> {
         device_refused: row.device_refused,
         peak_memory_bytes: row.peak_memory_bytes,
         points_thinned: row.points_thinned,
+        stays: row.stays.into_iter().map(timeline::stay).collect::<Result<_, _>>()?,
     })
 }
 
@@ -512,6 +522,7 @@ mod tests {
             device_refused: None,
             peak_memory_bytes: None,
             points_thinned: 0,
+            stays: Vec::new(),
         }
     }
 
@@ -530,6 +541,7 @@ mod tests {
             planned_seconds: None,
             submitted_unix_ms: 0,
             ended_unix_ms: None,
+            read_unix_ms: None,
             runs: vec![suspect, finished()],
             curves: BTreeMap::new(),
             samples: BTreeMap::new(),

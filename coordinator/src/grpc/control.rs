@@ -201,9 +201,10 @@ impl v1::control_server::Control for ControlService {
         };
         let (outlet, stream) = Outlet::open(&self.shared, STREAM_MESSAGES_MAX);
         let shared = self.shared.clone();
-        let with_json = message.with_json;
+        let v1::ListRunsRequest { with_json, with_attempts, .. } = message;
         tokio::spawn(async move {
-            let mut sink = RowSink { shared: shared.clone(), outlet, states, role, with_json };
+            let own = shared.clone();
+            let mut sink = RowSink { shared: own, outlet, states, role, with_json, with_attempts };
             if let Err(status) = each_run(&shared, &selected, &mut sink).await {
                 sink.outlet.fail(status);
             }

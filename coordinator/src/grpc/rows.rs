@@ -9,7 +9,7 @@ use sweep_spec::{
     metric::{Metric, Point},
     run::RunRole,
 };
-use sweep_store::{Bucket, Facts, RunRecord, downsample};
+use sweep_store::{AttemptRecord, Bucket, Facts, RunRecord, downsample};
 use tonic::Status;
 
 use super::{Shared, outlet::Outlet};
@@ -60,6 +60,7 @@ pub(super) struct RowSink {
     pub(super) states: Vec<RunState>,
     pub(super) role: Option<RunRole>,
     pub(super) with_json: bool,
+    pub(super) with_attempts: bool,
 }
 
 #[tonic::async_trait]
@@ -80,7 +81,13 @@ impl AsyncRunSink for RowSink {
                 Some(predicted.seconds)
             })
             .await?;
+        let attempts = if self.with_attempts {
+            self.shared.store.attempts(&record.id).await.map_err(store_status)?
+        } else {
+            Vec::new()
+        };
         let mut row = run_row(record, self.with_json);
+        row.stays = attempts.into_iter().map(stay).collect();
         row.predicted_seconds = predicted;
         Ok(self.outlet.send(row).await)
     }
@@ -114,6 +121,20 @@ fn run_row(record: RunRecord, with_json: bool) -> v1::RunRow {
         canary: record.canary,
         device_refused: record.device_refused,
         paused: record.paused,
+        stays: Vec::new(),
+    }
+}
+
+fn stay(attempt: AttemptRecord) -> v1::Stay {
+    v1::Stay {
+        attempt: attempt.number,
+        worker_id: attempt.worker,
+        host: attempt.host,
+        slot: attempt.slot,
+        granted_unix_ms: attempt.started_unix_ms,
+        ended_unix_ms: attempt.ended_unix_ms,
+        outcome: attempt.outcome,
+        seconds: attempt.measured_seconds,
     }
 }
 

@@ -90,6 +90,7 @@ impl Database {
                 number: row.try_get("number")?,
                 worker: row.try_get("worker")?,
                 host: row.try_get("host")?,
+                slot: row.try_get("slot")?,
                 device_name: row.try_get("device_name")?,
                 started_unix_ms: row.try_get("started_unix_ms")?,
                 ended_unix_ms: row.try_get("ended_unix_ms")?,

@@ -502,6 +502,8 @@ pub struct AttemptRecord {
     pub worker: String,
     /// The machine.
     pub host: String,
+    /// Its slot there.
+    pub slot: u32,
     /// Name of the device.
     pub device_name: String,
     /// Wall time of the grant.

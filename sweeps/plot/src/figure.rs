@@ -124,6 +124,9 @@ pub struct Axis {
     /// Its ends; absent where the data decide.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub range: Option<[f64; 2]>,
+    /// Names of the places 0, 1, 2 and so on, where it names instead of measuring.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
 }
 
 /// The scale of an axis.
@@ -174,6 +177,11 @@ pub enum Mark {
         /// In any order.
         points: Vec<[f64; 3]>,
     },
+    /// Bars that lie along x: (y, from, to).
+    Bars {
+        /// In any order.
+        points: Vec<[f64; 3]>,
+    },
     /// Lines of one level of a surface.
     Contour {
         /// The level.
@@ -190,7 +198,8 @@ pub enum Mark {
     },
 }
 
-/// How a series looks; meaning is never carried by the tone alone.
+/// How a series looks; meaning is never carried by the tone alone. A bar of weight
+/// [`Weight::Faint`] is hollow, and its dashes are those of its outline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Style {
     /// Colour.
@@ -199,7 +208,7 @@ pub struct Style {
     pub weight: Weight,
     /// Dashes of lines.
     pub dash: Dash,
-    /// Shape of points; on a line, of a mark at its last point.
+    /// Shape of points; on a line, of a mark at its last point; on a bar, at its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shape: Option<Shape>,
 }
@@ -313,9 +322,17 @@ impl Axis {
         Self::new(label, unit, Scale::Linear)
     }
 
+    /// An axis of names, from the lowest place upwards, each with the same room.
+    #[must_use]
+    pub fn named(label: &str, names: Vec<String>) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "a few dozen names")]
+        let end = names.len().max(1) as f64 - 0.5;
+        Self { range: Some([-0.5, end]), names, ..Self::linear(label, "") }
+    }
+
     fn new(label: &str, unit: &str, scale: Scale) -> Self {
         let unit = (!unit.is_empty()).then(|| unit.to_owned());
-        Self { label: label.to_owned(), unit, scale, range: None }
+        Self { label: label.to_owned(), unit, scale, range: None, names: Vec::new() }
     }
 
     /// Label and unit as they stand beside the axis.
@@ -383,6 +400,9 @@ impl Mark {
             Self::Line { points } | Self::Points { points } => points.clone(),
             Self::Band { points } | Self::Intervals { points } => {
                 points.iter().flat_map(|&[x, low, high]| [[x, low], [x, high]]).collect()
+            }
+            Self::Bars { points } => {
+                points.iter().flat_map(|&[y, from, to]| [[from, y], [to, y]]).collect()
             }
             Self::Contour { paths, .. } => paths.concat(),
             Self::Region { .. } => Vec::new(),

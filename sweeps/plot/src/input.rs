@@ -37,6 +37,61 @@ pub struct PlotInput {
     pub tasks: Vec<TaskInput>,
     /// Calibrations of runs at their end.
     pub calibrations: Vec<CalibrationInput>,
+    /// When and where runs were trained; empty where nobody asked for it.
+    pub timeline: TimelineInput,
+}
+
+/// When and where runs were trained. Times are in seconds of wall time since the sweep was handed
+/// in; those of a run that an earlier sweep trained are below 0.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TimelineInput {
+    /// The attempts at all runs, trunks among them, in any order.
+    pub attempts: Vec<AttemptInput>,
+    /// When it was looked at, beside whoever trains; absent for a store that is read by itself,
+    /// which does not tell how long its last attempts went on.
+    pub read: Option<f64>,
+}
+
+/// An attempt at a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttemptInput {
+    /// The label of the run.
+    pub run: String,
+    /// Its number, from 1.
+    pub number: u32,
+    /// The id of its worker.
+    pub worker: String,
+    /// The machine of that worker.
+    pub host: String,
+    /// The slot of that worker.
+    pub slot: u32,
+    /// When it was granted; absent where no clock says.
+    pub granted: Option<f64>,
+    /// When it ended; absent while it runs.
+    pub ended: Option<f64>,
+    /// How it ended.
+    pub ending: Ending,
+    /// Seconds of training, as its worker measured them.
+    pub trained: Option<f64>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It has not.
+    Running,
+    /// All steps done.
+    Finished,
+    /// Stopped with a checkpoint: it was preempted, drained or paused.
+    Stopped,
+    /// By an error.
+    Failed,
+    /// Its worker went silent.
+    Lost,
+    /// Its loss became infinite or not a number.
+    Diverged,
+    /// Nobody wanted its run any more.
+    Cancelled,
 }
 
 /// Power laws of one variable, C, over the fitted runs of least loss for their compute; absent

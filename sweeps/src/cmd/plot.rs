@@ -68,7 +68,9 @@ const fn metrics(figure: FigureKind) -> &'static [Metric] {
 
 /// Draws the figure.
 pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
-    let mut results = args.stored.results(&args.sweep, Asked::drawn(metrics(args.figure)))?;
+    let asked = Asked::drawn(metrics(args.figure));
+    let asked = if args.figure == FigureKind::Timeline { asked.and_attempts() } else { asked };
+    let mut results = args.stored.results(&args.sweep, asked)?;
     if let Some(selector) = &args.runs {
         selector.narrow(&mut results)?;
     }

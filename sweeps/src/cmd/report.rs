@@ -31,7 +31,7 @@ pub(crate) struct Args {
 
 /// Writes the folder.
 pub(crate) fn run(args: &Args, console: &mut Console<'_>) -> Result<Exit, Failure> {
-    let results = args.stored.results(&args.sweep, Asked::drawn(Metric::ALL))?;
+    let results = args.stored.results(&args.sweep, Asked::drawn(Metric::ALL).and_attempts())?;
     let default = PathBuf::from("sweep-out").join(&results.name);
     let out = args.out.as_deref().unwrap_or(&default);
     let is_page = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("html"));

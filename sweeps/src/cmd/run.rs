@@ -302,7 +302,8 @@ impl Job<'_> {
         sweep: &str,
         console: &mut Console<'_>,
     ) -> Result<Exit, Failure> {
-        let mut results = results::fetch(control, sweep, Asked::drawn(Metric::ALL)).await?;
+        let asked = Asked::drawn(Metric::ALL).and_attempts();
+        let mut results = results::fetch(control, sweep, asked).await?;
         let checkpoints = LocalWorker::checkpoints(&self.folder.state());
         if results.is_diffusion() {
             for line in results.read_samples(&checkpoints) {

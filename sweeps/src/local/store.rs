@@ -12,11 +12,14 @@ use sweep_spec::{
     recipe::Recipe,
     run::RunRole,
 };
-use sweep_store::{Bucket, RunRecord, Store, StoreError, downsample};
+use sweep_store::{AttemptRecord, Bucket, RunRecord, Store, StoreError, downsample};
 
 use crate::{
     exit::{Exit, Failure, OrExit as _},
-    results::{Asked, Curve, PartSink, RunResult, SweepResults},
+    results::{
+        Asked, Curve, PartSink, RunResult, SweepResults,
+        timeline::{self, Stay},
+    },
 };
 
 /// Runs of a page.
@@ -90,7 +93,13 @@ async fn read(store: &Store, selector: &str, asked: Asked<'_>) -> Result<SweepRe
         for record in page {
             let read = read_curves(store, &record.id, asked.metrics, buckets).await?;
             curves.insert(record.id.to_string(), read);
-            runs.push(run_result(record)?);
+            let mut run = run_result(record)?;
+            if asked.with_attempts {
+                let id = convert::run_id("run_id", &run.id).or_exit(Exit::Failed)?;
+                let attempts = store.attempts(&id).await.or_exit(Exit::Failed)?;
+                run.stays = attempts.into_iter().map(stay).collect::<Result<_, _>>()?;
+            }
+            runs.push(run);
         }
     }
     Ok(SweepResults {
@@ -100,6 +109,7 @@ async fn read(store: &Store, selector: &str, asked: Asked<'_>) -> Result<SweepRe
         planned_seconds: sweep.planned_seconds,
         submitted_unix_ms: sweep.submitted_unix_ms,
         ended_unix_ms: counts.iter().filter_map(|count| count.ended_unix_ms).max(),
+        read_unix_ms: None,
         runs,
         curves,
         samples: BTreeMap::new(),
@@ -160,5 +170,19 @@ fn run_result(record: RunRecord) -> Result<RunResult, Failure> {
         paused: record.paused,
         peak_memory_bytes: record.peak_memory_bytes,
         points_thinned: record.points_thinned,
+        stays: Vec::new(),
+    })
+}
+
+fn stay(attempt: AttemptRecord) -> Result<Stay, Failure> {
+    Ok(Stay {
+        attempt: attempt.number,
+        ending: timeline::ending(attempt.outcome.as_deref())?,
+        worker: attempt.worker,
+        host: attempt.host,
+        slot: attempt.slot,
+        granted_unix_ms: attempt.started_unix_ms,
+        ended_unix_ms: attempt.ended_unix_ms,
+        seconds: attempt.measured_seconds,
     })
 }

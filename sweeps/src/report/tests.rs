@@ -1,7 +1,7 @@
 //! A page of a small sweep, of an empty one, and of one whose texts try to leave their place.
 
 use sweep_fit::{Law, Observation, Options};
-use sweep_plot::input::{CurvePoint, FrontierInput};
+use sweep_plot::input::{AttemptInput, CurvePoint, Ending, FrontierInput, TimelineInput};
 
 use super::*;
 
@@ -130,6 +130,7 @@ fn example() -> ReportInput {
             diffusion: None,
             tasks: Vec::new(),
             calibrations: Vec::new(),
+            timeline: TimelineInput::default(),
         },
         fit_refused: None,
         measures: Vec::new(),
@@ -302,9 +303,25 @@ fn a_thousand_runs_make_a_page_below_3_mb() {
     let labels = (0..1000).map(|i| format!("{i:08x}"));
     input.plot.runs = labels.map(|label| RunCurve { label, ..run.clone() }).collect();
     input.runs = vec![facts; 1000];
+    let attempt = |place: u32| {
+        let from = f64::from(place / 64) * 611.3;
+        AttemptInput {
+            run: format!("{:08x}", place / 3),
+            number: place % 3 + 1,
+            worker: format!("{:032x}", place % 64 / 8),
+            host: format!("gpu-{}", place % 64 / 8),
+            slot: place % 8,
+            granted: Some(from),
+            ended: Some(from + 600.0),
+            ending: if place % 3 == 2 { Ending::Finished } else { Ending::Lost },
+            trained: Some(590.0),
+        }
+    };
+    input.plot.timeline.attempts = (0..3000).map(attempt).collect();
     let page = page_of(&input).expect("it is filled");
     assert!(page.len() < 3_000_000, "{} bytes", page.len());
     assert!(page.contains("runs drawn: 100, hidden: 900"));
+    assert!(page.contains("id=\"figure-timeline\"") && page.contains("24 slots."), "the timeline");
 }
 
 #[test]

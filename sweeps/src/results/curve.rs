@@ -18,27 +18,34 @@ const BUCKETS_MOST: usize = 1000;
 /// Fewer make a curve look broken where it is drawn over a logarithm.
 const BUCKETS_LEAST: usize = 100;
 
-/// Which curves a command needs: they are the bulk of a sweep.
+/// Which curves a command needs, which are the bulk of a sweep, and whether the attempts too.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked<'a> {
     /// Of these metrics.
     pub(crate) metrics: &'a [Metric],
     /// Gathered into buckets instead of complete.
     gathered: bool,
+    /// Also every attempt at a run.
+    pub(crate) with_attempts: bool,
 }
 
 impl<'a> Asked<'a> {
     /// None.
-    pub(crate) const NONE: Self = Self { metrics: &[], gathered: false };
+    pub(crate) const NONE: Self = Self { metrics: &[], gathered: false, with_attempts: false };
 
     /// With every point, for fits and exports.
     pub(crate) const fn complete(metrics: &'a [Metric]) -> Self {
-        Self { metrics, gathered: false }
+        Self { metrics, gathered: false, with_attempts: false }
     }
 
     /// As few buckets as drawings need. Their last values are those of the complete curve.
     pub(crate) const fn drawn(metrics: &'a [Metric]) -> Self {
-        Self { metrics, gathered: true }
+        Self { metrics, gathered: true, with_attempts: false }
+    }
+
+    /// The same with the attempts.
+    pub(crate) const fn and_attempts(self) -> Self {
+        Self { with_attempts: true, ..self }
     }
 
     /// The buckets of a curve in a sweep of so many runs; absent for complete curves.

@@ -234,6 +234,7 @@ impl Memory {
                     number,
                     worker: worker.id.clone(),
                     host: worker.host.clone(),
+                    slot: attempt.slot,
                     device_name: attempt.device_name.clone(),
                     started_unix_ms: attempt.started_unix_ms,
                     ended_unix_ms: end.map(|end| end.unix_ms),

@@ -20,6 +20,7 @@ mod samples;
 #[cfg(test)]
 mod tests;
 mod throughput;
+mod timeline;
 mod units;
 
 use std::{fmt, str::FromStr};
@@ -55,6 +56,8 @@ pub enum FigureKind {
     LearningRate,
     /// How fast runs were trained, by size and device.
     Throughput,
+    /// When each slot of each worker trained, and how that ended.
+    Timeline,
     /// Samples of diffusion models by size and training.
     Samples,
     /// The way of one sample from noise to image.
@@ -145,8 +148,8 @@ impl FigureKind {
     ];
 
     /// Figures that only some sweeps have data for; of others they say what is missing.
-    pub const FURTHER: [Self; 4] =
-        [Self::Resampled, Self::Repeats, Self::LearningRate, Self::Throughput];
+    pub const FURTHER: [Self; 5] =
+        [Self::Resampled, Self::Repeats, Self::LearningRate, Self::Throughput, Self::Timeline];
 
     /// Figures that only diffusion models have.
     pub const DIFFUSION: [Self; 3] = [Self::Samples, Self::DenoisingPath, Self::NoiseLevels];
@@ -188,6 +191,7 @@ impl FigureKind {
             Self::Repeats => "repeats",
             Self::LearningRate => "learning-rate",
             Self::Throughput => "throughput",
+            Self::Timeline => "timeline",
             Self::Samples => "samples",
             Self::DenoisingPath => "denoising-path",
             Self::NoiseLevels => "noise-levels",
@@ -212,6 +216,7 @@ impl FigureKind {
             Self::Repeats => repeats::build(input, self.name()),
             Self::LearningRate => rates::build(input, self.name()),
             Self::Throughput => throughput::build(input, self.name()),
+            Self::Timeline => timeline::build(input, self.name()),
             Self::Samples => samples::grid(input, self.name()),
             Self::DenoisingPath => samples::path(input, self.name()),
             Self::NoiseLevels => noise_levels::build(input, self.name()),

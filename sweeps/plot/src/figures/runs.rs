@@ -307,7 +307,7 @@ pub(super) fn thinned(
 }
 
 /// Six significant digits: a drawing shows three, and the page stays small.
-fn rounded(value: f64) -> f64 {
+pub(super) fn rounded(value: f64) -> f64 {
     format!("{value:.5e}").parse().unwrap_or(value)
 }
 

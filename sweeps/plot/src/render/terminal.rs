@@ -10,7 +10,7 @@ use kuva::{
 };
 
 use super::{palette::on_black, ticks::Span};
-use crate::figure::{Figure, Mark, Panel, PictureGrid, Series, Shape, Tone, Weight};
+use crate::figure::{Figure, Mark, Panel, PictureGrid, Series, Shape, Style, Tone, Weight};
 
 /// The room for a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +123,9 @@ impl Area {
 
 fn draw(panel: &Panel, columns: usize, rows: usize, colour: bool) -> Vec<String> {
     let (x, y) = Span::of_panel(panel);
-    let y_ticks = y.ticks(rows / 3);
+    // Names have a line each, and the axis three.
+    let rows = if panel.y.names.is_empty() { rows } else { panel.y.names.len() + 3 };
+    let y_ticks = y.ticks_of(&panel.y, rows / 3);
     let widest = y_ticks.major.iter().map(|(_, text)| text.chars().count()).max().unwrap_or(0);
     let area = Area { left: widest + 1, right: columns - 1, bottom: rows - 3, x, y };
     let mut scene = Scene::new(units(columns), units(rows));
@@ -135,7 +137,7 @@ fn draw(panel: &Panel, columns: usize, rows: usize, colour: bool) -> Vec<String>
     for (value, text) in &y_ticks.major {
         if let Some(t) = area.y.place(*value) {
             let y = (1.0 - t) * (units(area.bottom) - 1.0);
-            write(&mut scene, (units(area.left) - 0.5 * CELL, y), text, TextAnchor::End);
+            write(&mut scene, (units(area.left) - 0.5 * CELL, y), &clean(text), TextAnchor::End);
         }
     }
     let caption = format!("x: {} · y: {}", panel.x.caption(), panel.y.caption());
@@ -221,6 +223,21 @@ fn draw_series(scene: &mut Scene, series: &Series, area: &Area) {
                 write(scene, place, letter, TextAnchor::Start);
             }
         }
+        Mark::Bars { points } => {
+            let letter = bar_letter(series.style);
+            for &[y, from, to] in points {
+                let (Some(from), Some(to)) = (area.place([from, y]), area.place([to, y])) else {
+                    continue;
+                };
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "cells"
+                )]
+                let cells = ((to.0 - from.0) / CELL).round().max(1.0) as usize;
+                write(scene, from, &letter.repeat(cells), TextAnchor::Start);
+            }
+        }
         // An area of dots would hide what lies in it.
         Mark::Band { .. } | Mark::Region { .. } => {}
     }
@@ -241,12 +258,22 @@ const fn letter(shape: Option<Shape>) -> &'static str {
     }
 }
 
+/// What a bar is made of: its shape, else how its outline is dashed.
+const fn bar_letter(style: Style) -> &'static str {
+    match (style.shape, style.weight) {
+        (Some(_), _) => letter(style.shape),
+        (None, Weight::Faint) => "░",
+        (None, _) => "█",
+    }
+}
+
 fn legend(figure: &Figure) -> Vec<String> {
     let mut entries: Vec<(String, String)> = Vec::new();
     for series in figure.panels.iter().flat_map(|panel| &panel.series) {
         let sign = match &series.mark {
             Mark::Line { .. } | Mark::Contour { .. } | Mark::Intervals { .. } => "—",
             Mark::Points { .. } => letter(series.style.shape),
+            Mark::Bars { .. } => bar_letter(series.style),
             Mark::Band { .. } | Mark::Region { .. } => continue,
         };
         if let Some(text) = &series.legend

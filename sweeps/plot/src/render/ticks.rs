@@ -74,6 +74,16 @@ impl Span {
         place.is_finite().then_some(place)
     }
 
+    /// A tick for every name of an axis, or at most `most` with the text of their numbers.
+    pub(crate) fn ticks_of(&self, axis: &Axis, most: usize) -> Ticks {
+        if axis.names.is_empty() {
+            return self.ticks(most);
+        }
+        let places = axis.names.iter().enumerate();
+        let major = places.map(|(place, name)| (whole(place), name.clone())).collect();
+        Ticks { major, minor: Vec::new() }
+    }
+
     /// At most `most` ticks with text.
     pub(crate) fn ticks(&self, most: usize) -> Ticks {
         let most = most.max(2);

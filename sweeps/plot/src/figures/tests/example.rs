@@ -9,8 +9,8 @@ use sweep_fit::{
 use sweep_spec::run::RunRole;
 
 use crate::input::{
-    BendInput, BendOf, CalibrationInput, CurvePoint, FrontierInput, PlotInput, RunCurve, RunState,
-    Speed, TaskInput, TaskScore,
+    AttemptInput, BendInput, BendOf, CalibrationInput, CurvePoint, Ending, FrontierInput,
+    PlotInput, RunCurve, RunState, Speed, TaskInput, TaskScore, TimelineInput,
 };
 
 const E: f64 = 1.2;
@@ -119,13 +119,68 @@ pub(in crate::figures) fn sweep() -> PlotInput {
         diffusion: None,
         tasks: Vec::new(),
         calibrations: Vec::new(),
+        timeline: TimelineInput::default(),
     }
 }
 
-/// The sweep with data that the longest runs see again, two devices, several learning rates and a
-/// resampled fit.
+/// 24 runs on 3 workers with 2 slots each. One worker goes silent for a while: its attempts are lost,
+/// and their runs are trained by others. One attempt fails and is made again, one diverges, one is
+/// stopped with a checkpoint, two still run.
+fn timeline() -> TimelineInput {
+    // Run, number, worker, slot, minutes from grant to end.
+    type Row = (u32, u32, usize, u32, [f64; 2], Ending);
+    let rows: [Row; 29] = [
+        (0, 1, 0, 0, [0.2, 6.0], Ending::Finished),
+        (1, 1, 0, 1, [0.2, 7.1], Ending::Finished),
+        (2, 1, 1, 0, [0.4, 5.2], Ending::Finished),
+        (3, 1, 1, 1, [0.4, 8.3], Ending::Finished),
+        (4, 1, 2, 0, [2.0, 9.4], Ending::Finished),
+        (5, 1, 2, 1, [2.0, 4.1], Ending::Failed),
+        (5, 2, 2, 1, [4.2, 12.0], Ending::Finished),
+        (6, 1, 0, 0, [6.1, 14.0], Ending::Finished),
+        (7, 1, 1, 0, [5.3, 16.9], Ending::Lost),
+        (8, 1, 0, 1, [7.2, 15.0], Ending::Finished),
+        (9, 1, 1, 1, [8.4, 16.9], Ending::Lost),
+        (10, 1, 2, 0, [9.5, 17.0], Ending::Finished),
+        (11, 1, 2, 1, [12.1, 13.0], Ending::Diverged),
+        (12, 1, 2, 1, [13.1, 22.0], Ending::Finished),
+        (13, 1, 0, 0, [14.1, 19.0], Ending::Stopped),
+        (14, 1, 0, 1, [15.1, 24.0], Ending::Finished),
+        (7, 2, 2, 0, [17.1, 27.0], Ending::Finished),
+        (9, 2, 0, 0, [19.1, 28.0], Ending::Finished),
+        (15, 1, 2, 1, [22.1, 30.0], Ending::Finished),
+        (16, 1, 1, 0, [25.0, 33.0], Ending::Finished),
+        (13, 2, 1, 1, [25.0, 31.0], Ending::Finished),
+        (17, 1, 0, 1, [24.1, 34.0], Ending::Finished),
+        (18, 1, 2, 0, [27.1, 36.0], Ending::Finished),
+        (19, 1, 0, 0, [28.1, 37.0], Ending::Finished),
+        (20, 1, 2, 1, [30.1, 38.0], Ending::Finished),
+        (21, 1, 1, 1, [31.1, 34.0], Ending::Cancelled),
+        (22, 1, 1, 0, [33.1, 0.0], Ending::Running),
+        (23, 1, 1, 1, [34.1, 0.0], Ending::Running),
+        (23, 2, 1, 1, [9.0, 8.0], Ending::Failed),
+    ];
+    let attempt = |(run, number, worker, slot, [from, to], ending): Row| {
+        let running = ending == Ending::Running;
+        AttemptInput {
+            run: format!("{:08x}", 0x3a91_7c00_u32 + 7919 * run),
+            number,
+            worker: ["5f01", "9ab3", "c77e"][worker].repeat(8),
+            host: ["gpu-east-1", "gpu-east-2", "gpu-west-1"][worker].to_owned(),
+            slot,
+            granted: Some(60.0 * from),
+            ended: Some(60.0 * to).filter(|_| !running),
+            ending,
+            trained: Some(57.0 * (to - from)).filter(|_| !running && ending != Ending::Lost),
+        }
+    };
+    TimelineInput { attempts: rows.into_iter().map(attempt).collect(), read: Some(60.0 * 40.0) }
+}
+
+/// The sweep with data that the longest runs see again, two devices, several learning rates, a
+/// resampled fit, and the attempts of several workers.
 pub(in crate::figures) fn further() -> PlotInput {
-    let mut input = sweep();
+    let mut input = PlotInput { timeline: timeline(), ..sweep() };
     let tuned = [2, 4].into_iter().zip([(0.003, 1.02), (0.03, 1.05)]);
     let tuned = tuned.map(|(from, (rate, worse))| {
         let run = input.runs[4].clone();

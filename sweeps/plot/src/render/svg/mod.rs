@@ -3,6 +3,7 @@
 //! Nothing is placed over anything else: the legend flows above the panels, the caption below,
 //! notes move out of each other's way, and ticks are as many as their text has room for.
 
+mod bars;
 mod notes;
 mod panel;
 mod pictures;
@@ -13,7 +14,7 @@ use self::{
     writer::{Anchor, Lettering, Writer, escape, number, stroke, text_width, wrap},
 };
 use super::palette::{Paint, Part};
-use crate::figure::{Figure, Mark, Series, Tone};
+use crate::figure::{Figure, Mark, Panel, Series, Tone};
 
 /// Width of every figure in pixels; it scales with its page.
 const WIDTH: f64 = 860.0;
@@ -21,6 +22,9 @@ const WIDTH: f64 = 860.0;
 const EDGE: f64 = 14.0;
 /// Height of the plotting area by the number of columns.
 const HEIGHTS: [f64; 3] = [400.0, 330.0, 240.0];
+/// Height of a row of a panel with named rows, and of the least such panel: its label needs that.
+const ROW: f64 = 17.0;
+const NAMED_LEAST: f64 = 130.0;
 /// Letters of captions, ticks and legends.
 const SMALL: f64 = 12.0;
 /// Lines of the legend that are drawn; the rest is counted on it.
@@ -141,6 +145,7 @@ fn swatch(body: &mut Writer, series: &Series, paint: Paint, [x, y]: [f64; 2], wi
             body.line(&[[mx - 3.0, my - 6.0], [mx + 3.0, my - 6.0]], &line);
             body.line(&[[mx - 3.0, my + 6.0], [mx + 3.0, my + 6.0]], &line);
         }
+        Mark::Bars { .. } => bars::swatch(body, style, &colour, [x, y], width),
         Mark::Band { .. } => {
             let fill = format!("fill=\"{colour}\" fill-opacity=\"0.16\"");
             body.rect([x, y - 5.0, width, 10.0], &fill);
@@ -178,6 +183,7 @@ fn panels(body: &mut Writer, figure: &Figure, paint: Paint, top: f64) -> f64 {
         let mut bottom = y;
         let mut x = EDGE;
         for (column, panel) in group.iter().enumerate() {
+            let height = panel_height(panel, height);
             let id = format!("{}-clip-{row}-{column}", escape(&figure.name));
             let frame = Frame { x, y, width, height, id: &id, paint };
             bottom = bottom.max(draw_panel(body, panel, &frame, figure.missing.as_deref()));
@@ -186,6 +192,14 @@ fn panels(body: &mut Writer, figure: &Figure, paint: Paint, top: f64) -> f64 {
         y = bottom + 10.0;
     }
     y
+}
+
+/// The height of a panel, or what its named rows need.
+fn panel_height(panel: &Panel, usual: f64) -> f64 {
+    match u32::try_from(panel.y.names.len()) {
+        Ok(0) | Err(_) => usual,
+        Ok(rows) => (f64::from(rows) * ROW).max(NAMED_LEAST),
+    }
 }
 
 fn caption(body: &mut Writer, figure: &Figure, paint: Paint, top: f64) -> f64 {
@@ -205,7 +219,7 @@ fn caption(body: &mut Writer, figure: &Figure, paint: Paint, top: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figure::{Axis, Facts, Panel, SCHEMA, Shape, Style};
+    use crate::figure::{Axis, Facts, SCHEMA, Shape, Style};
 
     #[test]
     fn a_legend_shows_the_mark_of_a_size_though_its_first_run_failed() {

@@ -119,7 +119,7 @@ fn obstacles(panel: &Panel, area: &Area) -> Vec<[f64; 2]> {
                 places
                     .extend(points.iter().flat_map(|p| along(&[[p[0], p[1]], [p[0], p[2]]], area)));
             }
-            Mark::Band { .. } | Mark::Region { .. } => {}
+            Mark::Band { .. } | Mark::Bars { .. } | Mark::Region { .. } => {}
         }
         if places.len() > OBSTACLES_MOST {
             places.truncate(OBSTACLES_MOST);

@@ -5,7 +5,7 @@ use super::{
         palette::{Paint, Part},
         ticks::{Span, Ticks},
     },
-    SMALL,
+    SMALL, bars,
     notes::draw_notes,
     writer::{Anchor, Lettering, Writer, number, stroke, text_width, wrap},
 };
@@ -42,6 +42,11 @@ impl Area {
         Some([self.left + x * self.width, self.top + (1.0 - y) * self.height])
     }
 
+    /// Pixels of one step along y, on a linear axis.
+    pub(super) fn step(&self) -> f64 {
+        self.height / (self.y.high - self.y.low)
+    }
+
     fn inside(&self, [x, y]: [f64; 2]) -> bool {
         (self.left - 1.0..=self.left + self.width + 1.0).contains(&x)
             && (self.top - 1.0..=self.top + self.height + 1.0).contains(&y)
@@ -57,7 +62,7 @@ pub(super) fn draw_panel(
 ) -> f64 {
     let (x, y) = Span::of_panel(panel);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few ticks")]
-    let y_ticks = y.ticks((frame.height / 36.0) as usize);
+    let y_ticks = y.ticks_of(&panel.y, (frame.height / 36.0) as usize);
     let widest = y_ticks.major.iter().map(|(_, text)| text_width(text, SMALL)).fold(0.0, f64::max);
     let top = frame.y + if panel.title.is_some() { 22.0 } else { 4.0 };
     let left = frame.x + 22.0 + widest + 8.0;
@@ -206,7 +211,7 @@ fn draw_series(out: &mut Writer, panel: &Panel, area: &Area, frame: &Frame<'_>) 
     ));
     // Areas lie under lines, and lines under points.
     let layers: [fn(&Mark) -> bool; 3] = [
-        |mark| matches!(mark, Mark::Band { .. }),
+        |mark| matches!(mark, Mark::Band { .. } | Mark::Bars { .. }),
         |mark| matches!(mark, Mark::Line { .. } | Mark::Contour { .. } | Mark::Intervals { .. }),
         |mark| matches!(mark, Mark::Points { .. }),
     ];
@@ -256,6 +261,7 @@ fn draw_mark(out: &mut Writer, series: &Series, area: &Area, paint: Paint) {
                 }
             }
         }
+        Mark::Bars { points } => bars::draw(out, points, area, style, &colour),
         Mark::Contour { paths, .. } => {
             for part in paths.iter().flat_map(|path| connected(path, area)) {
                 out.line(&part, &line);

@@ -174,6 +174,18 @@ impl Writer {
         }
     }
 
+    /// Boxes of one look: left, top, width, height.
+    pub(super) fn boxes(&mut self, boxes: &[[f64; 4]], attributes: &str) {
+        if !boxes.is_empty() {
+            let of = |&[x, y, width, height]: &[f64; 4]| {
+                let [x, y, width, height] = [x, y, width, height].map(number);
+                format!("M{x} {y}h{width}v{height}h-{width}z")
+            };
+            let d: String = boxes.iter().map(of).collect();
+            let _ = writeln!(self.text, "<path d=\"{d}\" {attributes}/>");
+        }
+    }
+
     /// A closed area.
     pub(super) fn area(&mut self, points: &[[f64; 2]], attributes: &str) {
         if points.len() > 2 {
