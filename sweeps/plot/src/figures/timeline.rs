@@ -77,9 +77,10 @@ pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
     };
     for ending in ENDINGS {
         let of: Vec<&Bar<'_>> = drawn.iter().filter(|bar| bar.attempt.ending == ending).collect();
-        let shared = if drawn.len() > TOLD_MOST { of.len().max(1) } else { 1 };
+        let together = drawn.len() > TOLD_MOST;
+        let shared = if together { of.len().max(1) } else { 1 };
         for part in of.chunks(shared) {
-            let label = if shared > 1 { word(ending).to_owned() } else { told(part[0]) };
+            let label = if together { word(ending).to_owned() } else { told(part[0]) };
             let mark = Mark::Bars { points: part.iter().map(|bar| points(bar)).collect() };
             panel.series.push(Series::new(label, look(ending), mark).legend(word(ending)));
         }
@@ -320,7 +321,7 @@ fn utilisation(bars: &[Bar<'_>], rows: &BTreeMap<Place<'_>, f64>) -> Option<Stri
     let unmeasured = bars.iter().filter(|bar| trained(bar).is_none()).count();
     let lacking = match unmeasured {
         0 => String::new(),
-        some => format!(" without {some} attempts that did not measure it"),
+        some => format!(" (not measured: {some} attempts)"),
     };
     Some(format!(
         "Of the slots' time, {} was held by attempts and {} trained{lacking}; the rest was idle or \
@@ -369,7 +370,7 @@ fn left_out(timeline: &TimelineInput, bars: &[Bar<'_>]) -> Option<String> {
         parts.push(format!("{earlier} ended before the sweep was handed in"));
     }
     if unclear > 0 {
-        parts.push(format!("{unclear} have times that are absent or out of order"));
+        parts.push(format!("{unclear} with times that are absent or out of order"));
     }
     (!parts.is_empty()).then(|| format!("Attempts not drawn: {}.", parts.join(", ")))
 }
@@ -427,7 +428,7 @@ mod tests {
         let figure = of(attempts, None);
         assert_eq!(bars_of(&figure), [[0.0, 10.0, 20.0]]);
         let notes = figure.facts.notes.concat();
-        assert!(notes.contains("1 ended before the sweep was handed in, 4 have times"), "{notes}");
+        assert!(notes.contains("1 ended before the sweep was handed in, 4 with times"), "{notes}");
         assert!(notes.contains("1 attempts on 1 workers with 1 slots, 10.0 s from"), "{notes}");
         let none = of(vec![attempt(1, [9.0, 8.0], Ending::Failed)], None);
         assert!(none.missing.is_some_and(|text| text.contains("None of 1 attempts")));
@@ -458,7 +459,9 @@ mod tests {
         ];
         let notes = of(attempts, None).facts.notes.concat();
         assert!(
-            notes.contains("100.0 % was held by attempts and 60.0 % trained without 1 attempts"),
+            notes.contains(
+                "100.0 % was held by attempts and 60.0 % trained (not measured: 1 attempts)"
+            ),
             "{notes}"
         );
         assert!(notes.contains("1 lost (1 m 00 s)"), "{notes}");
