@@ -62,9 +62,7 @@ pub(super) fn build(input: &PlotInput, name: &str) -> Figure {
     panels.insert(0, panel);
     let missing = missing(input, false).filter(|_| curves.is_empty());
     let mut facts = law_facts(input, curves.len().max(runs.len()));
-    facts.runs_hidden = input
-        .runs
-        .iter()
+    facts.runs_hidden = at_own_rate(input)
         .filter(|run| !run.validation.is_empty() || !run.train.is_empty())
         .count()
         .saturating_sub(facts.runs_drawn);
