@@ -81,9 +81,8 @@ impl SweepResults {
             ending: stay.ending,
             trained: stay.seconds,
         };
-        let of_run = |run| {
-            let RunResult { stays, .. } = run;
-            stays.iter().map(move |stay| input(run, stay))
+        let of_run = |run: &RunResult| -> Vec<AttemptInput> {
+            run.stays.iter().map(|stay| input(run, stay)).collect()
         };
         TimelineInput {
             attempts: self.runs.iter().flat_map(of_run).collect(),
