@@ -28,7 +28,7 @@ use crate::{
     slot::{Slot, SlotEvent, SlotLimits},
     spool::{SPOOL_BYTES_MAX, Spool, SpoolError},
     state::{State, StateError, io_error},
-    supervisor::{Seat, SeatState, Supervisor},
+    supervisor::{Seat, Supervisor},
     tether::{MESSAGES_MAX, TrainerSource},
 };
 
@@ -262,9 +262,9 @@ fn start(
     for (index, (device_id, source)) in plan.into_iter().enumerate() {
         let (sender, orders) = mpsc::channel(ORDERS_MAX);
         let limits = SlotLimits::default();
-        slots.spawn(Slot { index, source, limits, orders, events: events.clone() }.run());
-        let state = SeatState::Starting;
-        seats.push(Seat { device_id, orders: sender, state, canary_passed: None });
+        let (orders, events) = (orders.into(), events.clone());
+        slots.spawn(Slot { index, source, limits, orders, events }.run());
+        seats.push(Seat::new(device_id, sender));
     }
     seats
 }

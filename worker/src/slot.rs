@@ -5,6 +5,8 @@
 //! A slot knows its trainer and whoever gives it orders; it knows no attempt, no spool and no
 //! coordinator. What happens to its trainer ends one run and never the daemon.
 
+mod orders;
+
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -15,8 +17,10 @@ use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
-use tracing::{Instrument as _, Span};
+use tracing::Instrument as _;
 
+use self::orders::Next;
+pub(crate) use self::orders::{Orders, Serial, SlotOrder};
 use crate::{
     clock,
     pipe::{CheckpointNote, FromTrainer, Memory, PackedPoint, ToTrainer, TrainOrder},
@@ -71,25 +75,12 @@ const DEVICE_FAILURES_PERIOD: Duration = Duration::from_mins(10);
 /// Step times that the median is taken over.
 const STEP_TIMES: usize = 64;
 
-/// To a slot.
-#[derive(Debug)]
-pub(crate) enum SlotOrder {
-    /// Only for a slot that is ready. What is logged of the run is logged in the span.
-    Train { order: Box<TrainOrder>, span: Span },
-    /// Stop at the next step, with a checkpoint.
-    Stop,
-    /// Use so many threads from the next step on.
-    Threads(usize),
-    /// End the run now; nothing of it is wanted.
-    Kill,
-    /// Replace the trainer, so that a new one passes its canary; only for a slot that is ready.
-    Renew,
-}
-
 /// From a slot, with its place in the worker's list.
 #[derive(Debug)]
 pub(crate) struct SlotEvent {
     pub(crate) slot: usize,
+    /// The order that the news is about: that of the run; between two runs the last one taken.
+    pub(crate) taken: Serial,
     pub(crate) news: SlotNews,
 }
 
@@ -129,7 +120,7 @@ pub(crate) struct Slot {
     pub(crate) index: usize,
     pub(crate) source: TrainerSource,
     pub(crate) limits: SlotLimits,
-    pub(crate) orders: mpsc::Receiver<SlotOrder>,
+    pub(crate) orders: Orders,
     pub(crate) events: mpsc::Sender<SlotEvent>,
 }
 
@@ -150,7 +141,7 @@ impl Slot {
             let started = tokio::select! {
                 biased;
                 started = start(&self.source, &self.limits) => started,
-                () = closed(&mut self.orders) => return,
+                () = self.orders.closed() => return,
             };
             let (mut trainer, canary) = match started {
                 Ok(started) => started,
@@ -182,13 +173,13 @@ impl Slot {
         }
     }
 
-    async fn tell(&self, news: SlotNews) {
+    async fn tell(&self, taken: Serial, news: SlotNews) {
         // A supervisor that is gone has closed the orders too; the next look at them ends the slot.
-        let _ = self.events.send(SlotEvent { slot: self.index, news }).await;
+        let _ = self.events.send(SlotEvent { slot: self.index, taken, news }).await;
     }
 
     async fn unusable(&self, reason: String) {
-        self.tell(SlotNews::Unusable { reason }).await;
+        self.tell(self.orders.taken(), SlotNews::Unusable { reason }).await;
     }
 
     /// Trains runs with one trainer until it is to be replaced.
@@ -201,23 +192,24 @@ impl Slot {
         let mut idle_mark = None;
         let passed = clock::now();
         for _ in 0..RUNS_MAX {
-            self.tell(SlotNews::Ready { canary: canary.to_owned(), passed }).await;
+            let ready = SlotNews::Ready { canary: canary.to_owned(), passed };
+            self.tell(self.orders.taken(), ready).await;
             let order = tokio::select! {
                 biased;
-                order = next(&mut self.orders) => order,
+                order = self.orders.next() => order,
                 heard = trainer.next() => {
                     tracing::warn!(slot = self.index, "the idle trainer is lost: {heard:?}");
                     failures.push_back(clock::now());
                     return Parting::Replace;
                 }
             };
-            let (order, span) = match order {
-                Some(Next::Train(order, span)) => (order, span),
+            let (serial, order, span) = match order {
+                Some(Next::Train { serial, order, span }) => (serial, order, span),
                 Some(Next::Renew) => return Parting::Replace,
                 None => return Parting::Closed,
             };
             trainer.speaks_of(&span);
-            let end = self.train(trainer, order).instrument(span).await;
+            let end = self.train(trainer, serial, order).instrument(span).await;
             let keep = end.keep && !grown(&mut idle_mark, end.memory.resident_bytes);
             if end.closed {
                 return Parting::Closed;
@@ -225,7 +217,8 @@ impl Slot {
             if matches!(&end.ending, Ending::Failed { cause: FailureCause::Infrastructure, .. }) {
                 failures.push_back(clock::now());
             }
-            self.tell(SlotNews::Ended { ending: end.ending, memory: end.memory }).await;
+            let ended = SlotNews::Ended { ending: end.ending, memory: end.memory };
+            self.tell(serial, ended).await;
             if !keep {
                 return Parting::Replace;
             }
@@ -234,7 +227,12 @@ impl Slot {
     }
 
     /// One run, watched.
-    async fn train(&mut self, trainer: &mut Tether, order: Box<TrainOrder>) -> RunEnd {
+    async fn train(
+        &mut self,
+        trainer: &mut Tether,
+        serial: Serial,
+        order: Box<TrainOrder>,
+    ) -> RunEnd {
         if let Err(error) = trainer.send(&ToTrainer::Train(order)).await {
             let how = trainer.kill().await;
             return RunEnd::failed(
@@ -265,7 +263,7 @@ impl Slot {
                         let reason = "killed by order of the coordinator".to_owned();
                         return RunEnd::failed(FailureCause::Infrastructure, reason);
                     }
-                    Some(SlotOrder::Train { .. } | SlotOrder::Renew) => {
+                    Some(SlotOrder::Train { .. } | SlotOrder::Renew { .. }) => {
                         tracing::error!(slot = self.index, "an order for a busy slot is dropped");
                     }
                     None => {
@@ -273,7 +271,7 @@ impl Slot {
                         return RunEnd::closed();
                     }
                 },
-                heard = trainer.next() => match self.hear(heard, &mut watch).await {
+                heard = trainer.next() => match self.hear(heard, serial, &mut watch).await {
                     Some(end) => return end,
                     None => continue,
                 },
@@ -286,7 +284,7 @@ impl Slot {
     }
 
     /// Passes on what a trainer said; the end of the run when that was it.
-    async fn hear(&self, heard: Heard, watch: &mut Watch<'_>) -> Option<RunEnd> {
+    async fn hear(&self, heard: Heard, serial: Serial, watch: &mut Watch<'_>) -> Option<RunEnd> {
         let message = match heard {
             Heard::Message(message) => message,
             Heard::Gone { how, fault } => {
@@ -296,13 +294,13 @@ impl Slot {
         watch.alive(&message, clock::now());
         match message {
             FromTrainer::Started { step, passed_over } => {
-                self.tell(SlotNews::Started { step, passed_over }).await;
+                self.tell(serial, SlotNews::Started { step, passed_over }).await;
             }
-            FromTrainer::Points(points) => self.tell(SlotNews::Points(points)).await,
+            FromTrainer::Points(points) => self.tell(serial, SlotNews::Points(points)).await,
             FromTrainer::Progress { step, tokens_per_second } => {
-                self.tell(SlotNews::Progress { step, tokens_per_second }).await;
+                self.tell(serial, SlotNews::Progress { step, tokens_per_second }).await;
             }
-            FromTrainer::Checkpoint(note) => self.tell(SlotNews::Checkpoint(note)).await,
+            FromTrainer::Checkpoint(note) => self.tell(serial, SlotNews::Checkpoint(note)).await,
             FromTrainer::CheckpointLost { step, reason } => {
                 tracing::warn!(slot = self.index, "no checkpoint at step {step}: {reason}");
             }
@@ -461,27 +459,6 @@ fn too_many_failures(failures: &mut VecDeque<Instant>, now: Instant) -> bool {
         failures.pop_front();
     }
     failures.len() >= DEVICE_FAILURES_MAX
-}
-
-/// What a slot that is ready is to do.
-enum Next {
-    Train(Box<TrainOrder>, Span),
-    Renew,
-}
-
-/// The next order; what else was ordered for a run that has just ended means nothing.
-async fn next(orders: &mut mpsc::Receiver<SlotOrder>) -> Option<Next> {
-    loop {
-        match orders.recv().await? {
-            SlotOrder::Train { order, span } => return Some(Next::Train(order, span)),
-            SlotOrder::Renew => return Some(Next::Renew),
-            SlotOrder::Stop | SlotOrder::Kill | SlotOrder::Threads(_) => {}
-        }
-    }
-}
-
-async fn closed(orders: &mut mpsc::Receiver<SlotOrder>) {
-    while orders.recv().await.is_some() {}
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! bring their news, `lib.rs` brings the time.
 
 mod news;
+mod seat;
 mod wire;
 
 use std::{
@@ -18,9 +19,10 @@ use sweep_spec::{
     id::RunId,
     run::Run,
 };
-use tokio::sync::mpsc;
 use tracing::Span;
 
+pub(crate) use self::seat::Seat;
+use self::seat::SeatState;
 use crate::{
     checkpoints::{has, keep_committed, keep_newest, note_forks},
     cores::{self, Use},
@@ -74,25 +76,6 @@ pub(crate) struct Supervisor {
     keeps_checkpoints: bool,
     /// Committed checkpoints that are to be handed in.
     pub(crate) outbox: Outbox,
-}
-
-/// A slot as the supervisor sees it.
-pub(crate) struct Seat {
-    pub(crate) device_id: String,
-    pub(crate) orders: mpsc::Sender<SlotOrder>,
-    pub(crate) state: SeatState,
-    /// When its trainer passed its canary; absent before the first.
-    pub(crate) canary_passed: Option<Instant>,
-}
-
-/// What a slot is doing.
-#[derive(Debug)]
-pub(crate) enum SeatState {
-    /// Its trainer is started, or starts again.
-    Starting,
-    Free,
-    Busy(Work),
-    Unusable,
 }
 
 /// An attempt on a slot.
@@ -213,8 +196,7 @@ impl Supervisor {
         let Some(waits) = work.waits.take() else { return };
         let (key, span) = (work.key.clone(), work.span.clone());
         let _entered = span.clone().entered();
-        let order = SlotOrder::Train { order: waits.order, span };
-        if seat.orders.try_send(order).is_ok() {
+        if seat.train(waits.order, span) {
             tracing::info!(slot, "{key} begins");
         } else {
             seat.state = SeatState::Free;
@@ -285,7 +267,7 @@ impl Supervisor {
             let is_old = |passed| now.saturating_duration_since(passed) >= CANARY_AGE_MAX;
             if matches!(seat.state, SeatState::Free)
                 && seat.canary_passed.is_some_and(is_old)
-                && seat.orders.try_send(SlotOrder::Renew).is_ok()
+                && seat.renew()
             {
                 seat.state = SeatState::Starting;
             }
@@ -458,16 +440,6 @@ impl Supervisor {
     fn slot_of(&self, key: &AttemptKey) -> Option<u32> {
         let is_at = |seat: &Seat| matches!(&seat.state, SeatState::Busy(work) if work.key == *key);
         (0..).zip(&self.seats).find_map(|(index, seat)| is_at(seat).then_some(index))
-    }
-}
-
-impl SeatState {
-    fn cores(&self) -> Use {
-        match self {
-            Self::Busy(_) => Use::Trains,
-            Self::Starting => Use::Starts,
-            Self::Free | Self::Unusable => Use::Lends,
-        }
     }
 }
 

@@ -1,5 +1,7 @@
 use std::{collections::VecDeque, sync::Mutex};
 
+use tracing::Span;
+
 use super::*;
 use crate::{
     fake::{FakeRun, FakeScript},
@@ -9,6 +11,7 @@ use crate::{
 /// A slot with a scripted trainer, under a clock that jumps over every wait.
 struct Bench {
     orders: mpsc::Sender<SlotOrder>,
+    ordered: Serial,
     events: mpsc::Receiver<SlotEvent>,
     script: FakeScript,
     folder: tempfile::TempDir,
@@ -32,15 +35,20 @@ impl Bench {
             index: 0,
             source: TrainerSource::Fake(script.clone()),
             limits: SlotLimits::default(),
-            orders: inbox,
+            orders: inbox.into(),
             events: sender,
         };
         let folder = tempfile::tempdir().unwrap();
-        Self { orders, events, script, folder, task: tokio::spawn(slot.run()) }
+        let (ordered, task) = (Serial::default(), tokio::spawn(slot.run()));
+        Self { orders, ordered, events, script, folder, task }
+    }
+
+    async fn event(&mut self) -> SlotEvent {
+        self.events.recv().await.expect("the slot lives")
     }
 
     async fn news(&mut self) -> SlotNews {
-        self.events.recv().await.expect("the slot lives").news
+        self.event().await.news
     }
 
     async fn ready(&mut self) {
@@ -48,15 +56,25 @@ impl Bench {
         assert!(matches!(news, SlotNews::Ready { .. }), "{news:?}");
     }
 
-    async fn order(&self, steps: u64) {
+    fn next_serial(&mut self) -> Serial {
+        self.ordered = self.ordered.following();
+        self.ordered
+    }
+
+    async fn renew(&mut self) {
+        let serial = self.next_serial();
+        self.orders.send(SlotOrder::Renew { serial }).await.unwrap();
+    }
+
+    async fn order(&mut self, steps: u64) {
         let order = TrainOrder {
             run: fixtures::run(steps, 0),
             checkpoints: self.folder.path().to_owned(),
             trunk: None,
             checkpoint_seconds: 60.0,
         };
-        let (order, span) = (Box::new(order), Span::none());
-        self.orders.send(SlotOrder::Train { order, span }).await.unwrap();
+        let (serial, order, span) = (self.next_serial(), Box::new(order), Span::none());
+        self.orders.send(SlotOrder::Train { serial, order, span }).await.unwrap();
     }
 
     /// Everything up to the end of the run.
@@ -226,11 +244,46 @@ async fn a_trainer_is_replaced_after_its_runs() {
 async fn a_trainer_is_renewed_when_asked() {
     let mut bench = Bench::new(&[]);
     bench.ready().await;
-    bench.orders.send(SlotOrder::Renew).await.unwrap();
+    bench.renew().await;
     bench.ready().await;
     bench.script.refusals.lock().unwrap().push_back("the loss is flat".to_owned());
-    bench.orders.send(SlotOrder::Renew).await.unwrap();
+    bench.renew().await;
     assert!(matches!(bench.news().await, SlotNews::Unusable { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn news_says_which_order_it_is_about() {
+    let mut bench = Bench::new(&[]);
+    assert_eq!(bench.event().await.taken, Serial::default(), "nothing was ordered yet");
+    bench.order(3).await;
+    let first = bench.ordered;
+    // Nobody should order this; if somebody does, it must not take over what the run tells.
+    bench.order(4).await;
+    loop {
+        let SlotEvent { taken, news, .. } = bench.event().await;
+        assert_eq!(taken, first, "{news:?}");
+        if let SlotNews::Ended { ending, .. } = news {
+            assert_eq!(ending, Ending::Finished { step: 3 });
+            break;
+        }
+    }
+    let event = bench.event().await;
+    assert!(matches!(event.news, SlotNews::Ready { .. }), "{event:?}");
+    assert_eq!(event.taken, bench.ordered, "the second one is gone");
+    bench.renew().await;
+    assert_eq!(bench.event().await.taken, bench.ordered);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_comes_while_a_trainer_starts_is_lost_and_that_is_told() {
+    let mut bench = Bench::new(&[]);
+    bench.order(3).await;
+    let event = bench.event().await;
+    assert!(matches!(event.news, SlotNews::Ready { .. }), "{event:?}");
+    assert_eq!(event.taken, bench.ordered);
+    // The slot waits for the next one.
+    let (_, ending) = bench.run(4).await;
+    assert_eq!(ending, Ending::Finished { step: 4 });
 }
 
 #[tokio::test(start_paused = true)]

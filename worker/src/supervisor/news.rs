@@ -15,10 +15,15 @@ use crate::{
 impl Supervisor {
     /// Takes in what a slot tells.
     pub(crate) fn slot_event(&mut self, event: SlotEvent, now: Instant) -> Changed {
+        let seat = &mut self.seats[event.slot];
         if let SlotNews::Ready { passed, .. } = event.news {
-            self.seats[event.slot].canary_passed = Some(passed);
+            seat.canary_passed = Some(passed);
         }
-        let span = match &self.seats[event.slot].state {
+        if !seat.is_current(&event) {
+            note_older(&event);
+            return Changed::default();
+        }
+        let span = match &seat.state {
             SeatState::Busy(work) => work.span.clone(),
             _ => Span::none(),
         };
@@ -39,6 +44,7 @@ impl Supervisor {
             (SlotNews::Ready { .. }, SeatState::Busy(Work { waits: Some(_), .. })) => {
                 Changed::default()
             }
+            // The order was taken, but by a slot without a trainer.
             (SlotNews::Ready { .. }, SeatState::Busy(work)) => {
                 let key = work.key.clone();
                 seat.state = SeatState::Free;
@@ -133,5 +139,16 @@ impl Supervisor {
             device.refused = Some(reason.to_owned());
             self.devices_changed = true;
         }
+    }
+}
+
+/// Notes news that an order has overtaken. An idle trainer may be replaced at any time; but no order
+/// is given while a run has not ended, so there is nothing else that one could overtake.
+fn note_older(SlotEvent { slot, news, .. }: &SlotEvent) {
+    match news {
+        SlotNews::Ready { .. } => {
+            tracing::debug!(slot, "its trainer was replaced as an order was given");
+        }
+        news => tracing::error!(slot, "news of an earlier order is dropped: {news:?}"),
     }
 }

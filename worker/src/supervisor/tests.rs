@@ -1,15 +1,18 @@
 use std::fs;
 
 use sweep_spec::metric::{Metric, Point};
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
     checkpoints::checkpoints_in,
     fixtures,
     pipe::{CheckpointNote, Memory},
-    slot::{SlotEvent, SlotNews},
+    slot::{Serial, SlotEvent, SlotNews},
     spool::{Entry, SPOOL_BYTES_MAX},
 };
+
+mod crossing;
 
 /// A supervisor with two slots whose orders are read by the test.
 struct Bench {
@@ -29,9 +32,7 @@ impl Bench {
         let (mut seats, mut orders) = (Vec::new(), Vec::new());
         for _ in 0..2 {
             let (sender, receiver) = mpsc::channel(8);
-            let device_id = "cpu".to_owned();
-            let state = SeatState::Starting;
-            seats.push(Seat { device_id, orders: sender, state, canary_passed: None });
+            seats.push(Seat::new("cpu".to_owned(), sender));
             orders.push(receiver);
         }
         let device = Device {
@@ -57,8 +58,13 @@ impl Bench {
         Self { supervisor, orders, now: Instant::now(), home }
     }
 
+    /// What a slot tells that has taken all its orders.
     fn tell(&mut self, slot: usize, news: SlotNews) -> Changed {
-        self.supervisor.slot_event(SlotEvent { slot, news }, self.now)
+        self.tell_after(self.supervisor.seats[slot].ordered, slot, news)
+    }
+
+    fn tell_after(&mut self, taken: Serial, slot: usize, news: SlotNews) -> Changed {
+        self.supervisor.slot_event(SlotEvent { slot, taken, news }, self.now)
     }
 
     fn ready(&mut self, slot: usize) {
@@ -349,7 +355,7 @@ fn a_trainer_passes_its_canary_once_a_day() {
     assert!(bench.orders[0].try_recv().is_err(), "not yet");
     bench.now += CANARY_AGE_MAX / 2;
     bench.supervisor.renew(bench.now);
-    assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Renew)));
+    assert!(matches!(bench.orders[0].try_recv(), Ok(SlotOrder::Renew { .. })));
     assert!(bench.orders[1].try_recv().is_err(), "a run is not disturbed");
     assert!(bench.supervisor.heartbeat(bench.now).free_slots.is_empty(), "it takes no run");
     assert!(bench.supervisor.grant(&grant(0, 1).1, bench.now).is_err());
@@ -358,7 +364,7 @@ fn a_trainer_passes_its_canary_once_a_day() {
     assert_eq!(bench.supervisor.heartbeat(bench.now).free_slots, [0]);
     bench.tell(1, ended(Ending::Finished { step: 10 }));
     bench.tell(1, SlotNews::Ready { canary: String::new(), passed });
-    assert!(matches!(bench.orders[1].try_recv(), Ok(SlotOrder::Renew)));
+    assert!(matches!(bench.orders[1].try_recv(), Ok(SlotOrder::Renew { .. })));
     assert_eq!(bench.supervisor.heartbeat(bench.now).free_slots, [0]);
 }
 
@@ -468,21 +474,6 @@ fn an_attempt_whose_checkpoint_does_not_come_ends_for_want_of_it() {
     bench.supervisor.arrived(&key);
     bench.supervisor.cannot_begin(&key, cause, "too late".to_owned());
     assert!(!bench.supervisor.is_idle());
-}
-
-#[test]
-fn a_trainer_that_is_lost_with_its_order_ends_the_attempt() {
-    let mut bench = Bench::new();
-    bench.ready(0);
-    let key = bench.grant(0, 0);
-    bench.ready(0);
-    let entries = bench.entries(&key);
-    assert!(
-        matches!(&entries[0], Entry::End(End { ending: Ending::Failed { cause, .. }, .. })
-            if *cause == FailureCause::Infrastructure),
-        "{entries:?}"
-    );
-    assert_eq!(bench.supervisor.heartbeat(bench.now).free_slots, [0]);
 }
 
 #[test]
