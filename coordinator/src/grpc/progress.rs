@@ -79,6 +79,9 @@ pub(super) fn worker(
     }
 }
 
+/// Whether a selector names a worker in one of its ways.
+type NamedBy<'a> = dyn Fn(&str, &WorkerView) -> bool + 'a;
+
 /// The worker online that a selector names, and what it trains: its id goes before beginnings of
 /// ids, and these before names of machines.
 pub(super) fn leaving(
@@ -89,7 +92,7 @@ pub(super) fn leaving(
     let whole_id = |id: &str, _: &WorkerView| id == selector;
     let beginning = |id: &str, _: &WorkerView| !selector.is_empty() && id.starts_with(selector);
     let machine = |_: &str, worker: &WorkerView| worker.host == selector;
-    let ways: [&dyn Fn(&str, &WorkerView) -> bool; 3] = [&whole_id, &beginning, &machine];
+    let ways: [&NamedBy<'_>; 3] = [&whole_id, &beginning, &machine];
     for named in ways {
         let found: Vec<_> = online().filter(|(id, worker)| named(id, worker)).collect();
         match found.as_slice() {
