@@ -75,16 +75,19 @@ pub(crate) struct Actor {
     inbox: mpsc::Receiver<Request>,
     /// When the last turn began.
     turned: Duration,
+    /// The coordinator keeps checkpoints.
+    keeps_checkpoints: bool,
 }
 
 impl Actor {
-    /// Loads the store and makes the actor.
+    /// Loads the store and makes the actor of a coordinator that keeps checkpoints, or keeps none.
     pub(crate) async fn load(
         store: Store,
         clock: Clock,
         metrics: Metrics,
+        keeps_checkpoints: bool,
     ) -> Result<(Self, Handle), StoreError> {
-        let scheduler = load::scheduler(&store, clock.now()).await?;
+        let scheduler = load::scheduler(&store, clock.now(), keeps_checkpoints).await?;
         let turned = clock.now();
         let (handle, inbox) = Handle::new();
         let actor = Self {
@@ -97,6 +100,7 @@ impl Actor {
             sessions_made: 0,
             inbox,
             turned,
+            keeps_checkpoints,
         };
         Ok((actor, handle))
     }
@@ -506,7 +510,7 @@ impl Actor {
         self.sessions.clear();
         self.joined.clear();
         loop {
-            match load::scheduler(&self.store, self.clock.now()).await {
+            match load::scheduler(&self.store, self.clock.now(), self.keeps_checkpoints).await {
                 Ok(scheduler) => {
                     self.scheduler = scheduler;
                     return;

@@ -157,7 +157,9 @@ impl Coordinator {
         let clock = Clock::start();
         let latest = Latest::default();
         let metrics = Metrics::default();
-        let (actor, handle) = Actor::load(self.store.clone(), clock, metrics.clone()).await?;
+        let keeps = self.artifacts.is_some();
+        let (actor, handle) =
+            Actor::load(self.store.clone(), clock, metrics.clone(), keeps).await?;
         let actor = tokio::spawn(actor.run());
         let (ingest, writer) = Ingest::start(self.store.clone(), latest.clone(), metrics.clone());
         let (stop, stopped) = tokio::sync::watch::channel(false);

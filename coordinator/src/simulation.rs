@@ -82,7 +82,7 @@ where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
     let (clock, latest, metrics) = (Clock::start(), Latest::default(), Metrics::default());
-    let (actor, handle) = Actor::load(store.clone(), clock, metrics.clone()).await?;
+    let (actor, handle) = Actor::load(store.clone(), clock, metrics.clone(), false).await?;
     let actor = tokio::spawn(actor.run());
     let (ingest, writer) = Ingest::start(store.clone(), latest.clone(), metrics.clone());
     let (stop, stopped) = watch::channel(false);

@@ -8,12 +8,17 @@ use sweep_store::{Spent, Store, StoreError};
 
 use crate::scheduler::{Event, Scheduler};
 
-pub(super) async fn scheduler(store: &Store, now: Duration) -> Result<Scheduler, StoreError> {
+pub(super) async fn scheduler(
+    store: &Store,
+    now: Duration,
+    keeps_checkpoints: bool,
+) -> Result<Scheduler, StoreError> {
     let mut cost = CostModel::default();
     for attempt in store.measured().await? {
         cost.observe_steps(&attempt.device_name, &attempt.config, attempt.steps, attempt.seconds);
     }
     let mut scheduler = Scheduler::new(cost);
+    scheduler.set_keeps_checkpoints(keeps_checkpoints);
     let saved = store.load().await?;
     let mut runs = Some(saved.runs);
     let mut policies: HashMap<SweepId, Policy> = store.policies().await?.into_iter().collect();

@@ -40,7 +40,7 @@ impl Scheduler {
 
     /// Runs that wait, by what they wait for; every reason is there.
     pub(crate) fn waiting_for(&self, now: Duration) -> BTreeMap<&'static str, u64> {
-        let reasons = ["slot", "trunk", "terms", "pause", "back-off", "memory"];
+        let reasons = ["slot", "trunk", "terms", "pause", "back-off", "memory", "hand-in"];
         let mut waiting = BTreeMap::from(reasons.map(|reason| (reason, 0)));
         for (index, run) in self.runs.iter().enumerate() {
             if run.state != RunState::Queued || run.live.is_some() {
@@ -56,6 +56,8 @@ impl Scheduler {
                 "back-off"
             } else if self.waits_for_memory(run) {
                 "memory"
+            } else if self.hands_in(now, run).is_some() {
+                "hand-in"
             } else {
                 "slot"
             };
@@ -86,6 +88,7 @@ impl Scheduler {
             lines.push(format!("It waits {wait} s more after a failure."));
         }
         lines.extend(self.explain_fork(now, run));
+        lines.extend(self.explain_hand_in(now, run));
         let terms = self.explain_terms(index);
         let held_back = !terms.is_empty();
         lines.extend(terms);

@@ -71,10 +71,13 @@ impl Scheduler {
             joined;
         let slots =
             slots.into_iter().map(|slot| SlotEntry { slot, ready: false, holder: None }).collect();
+        let before = self.workers.get(&id).filter(|one| one.is_process(incarnation, &start_id));
         let mut entry = WorkerEntry::expected(now, incarnation);
         (entry.host, entry.start_id) = (host, start_id);
         (entry.devices, entry.slots) = (devices, slots);
         entry.set_lifetime(now, lifetime);
+        entry.draining = before.is_some_and(|before| before.draining);
+        let lives_on = before.is_some();
         self.workers.insert(id.clone(), entry);
         self.joined = now;
         self.count_kinds();
@@ -91,7 +94,12 @@ impl Scheduler {
         }
         for index in self.held_by(&id) {
             if !kept.contains(&index) {
-                let facts = EndFacts::WorkerLost("its worker started anew without it");
+                // A process that lives on was not taken by the run: the grant was lost on its way.
+                let facts = if lives_on {
+                    EndFacts::Lost("its worker came back without it")
+                } else {
+                    EndFacts::WorkerLost("its worker started anew without it")
+                };
                 self.end_attempt(now, index, facts, actions);
             }
         }
@@ -208,6 +216,7 @@ impl Scheduler {
         }
         self.settle_account(now, index, facts.steps());
         self.release(index);
+        self.runs[index].hand_in.ended(now, matches!(facts, EndFacts::Reported(_)));
         let key =
             AttemptKey { run: self.runs[index].id.clone(), number: self.runs[index].attempts };
         let stopping = self.set_live(index, None).is_some_and(|live| live.stopping);
@@ -270,6 +279,15 @@ impl Scheduler {
             }
             None => (RunState::Queued, reason),
         }
+    }
+}
+
+impl WorkerEntry {
+    /// Whether it is this process. Of one from before the coordinator's start, and of an earlier
+    /// version, no more than the incarnation is known.
+    fn is_process(&self, incarnation: u64, start_id: &str) -> bool {
+        let is_unknown = self.start_id.is_empty() || start_id.is_empty();
+        self.incarnation == incarnation && (is_unknown || self.start_id == start_id)
     }
 }
 

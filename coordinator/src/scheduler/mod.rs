@@ -6,12 +6,14 @@
 
 mod explain;
 mod fork;
+mod hand_in;
 mod lease;
 mod lifetime;
 mod memory;
 mod order;
 mod policy;
 mod rules;
+mod search;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -230,6 +232,7 @@ impl Scheduler {
             Event::SessionOpened { worker } => {
                 self.set_session(&worker, true);
                 self.stop_again(&worker, &mut actions);
+                self.drain_again(&worker, &mut actions);
             }
             Event::SessionClosed { worker } => self.set_session(&worker, false),
             Event::Beat(beat) => self.beat(now, beat, &mut actions),
@@ -372,6 +375,7 @@ impl Scheduler {
         run.failures.without_checkpoint = 0;
         run.lost_on.clear();
         let Some(live) = &run.live else { return };
+        run.hand_in.committed(step, &live.worker);
         if run.checkpoint.as_ref().is_none_or(|(newest, _)| step >= *newest) {
             run.checkpoint = Some((step, live.worker.clone()));
         }
@@ -385,6 +389,7 @@ impl Scheduler {
     fn kept(&mut self, run: &RunId, step: u64) {
         let Some(&index) = self.index.get(run) else { return };
         let run = &mut self.runs[index];
+        run.hand_in.kept(step);
         if run.config.is_trunk() {
             run.kept.insert(step);
         }
@@ -415,6 +420,15 @@ impl Scheduler {
             entry.draining = true;
             self.measure_rooms();
             let reason = "drained by an operator".to_owned();
+            actions.push(Action::Drain { worker: worker.to_owned(), reason });
+        }
+    }
+
+    /// Says again that a worker is to leave: its life line may have broken before it was heard. To
+    /// one that is leaving it changes nothing.
+    fn drain_again(&self, worker: &str, actions: &mut Vec<Action>) {
+        if self.workers.get(worker).is_some_and(|entry| entry.draining) {
+            let reason = "it was to leave before".to_owned();
             actions.push(Action::Drain { worker: worker.to_owned(), reason });
         }
     }

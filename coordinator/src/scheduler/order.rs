@@ -9,7 +9,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use sweep_spec::{
-    attempt::{AttemptKey, RunState},
+    attempt::{AttemptKey, RunState, Slot},
     id::SweepId,
     run::RunRole,
 };
@@ -17,6 +17,7 @@ use sweep_spec::{
 use super::{
     Action, Ended, GRANTS_MAX, Grant, Live, Scheduler,
     fork::Fork,
+    hand_in::HandIn,
     policy::Waiting,
     state::{RunEntry, WorkerEntry},
 };
@@ -54,12 +55,8 @@ impl Speeds {
     }
 }
 
-/// Runs that are looked at for a better one, at the beginning of the queue and again behind it.
-/// With 256 grants it is some 30,000 looks of less than a microsecond.
-const LOOKS_MAX: usize = 64;
-
 /// How well a run suits a slot.
-enum Suits {
+pub(super) enum Suits {
     Well,
     /// It may go there where nothing suits well.
     Badly,
@@ -67,27 +64,9 @@ enum Suits {
 }
 
 impl Scheduler {
-    /// Grants free slots to waiting runs.
+    /// Grants free slots to waiting runs: every free slot is looked at, until so many are granted.
     pub(super) fn place(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let free: Vec<(String, u32)> = self
-            .workers
-            .iter()
-            .filter(|(id, worker)| {
-                worker.takes_runs()
-                    && !worker.is_leaving(now)
-                    && !self.bad_places.holds_worker(now, id)
-            })
-            .flat_map(|(id, worker)| {
-                let good = |device: &str| !self.bad_places.holds(now, id, device);
-                let ready = worker
-                    .slots
-                    .iter()
-                    .filter(move |entry| entry.ready && good(&entry.slot.device_id));
-                ready.map(|entry| (id.clone(), entry.slot.index))
-            })
-            .take(GRANTS_MAX)
-            .collect();
-        if free.is_empty() {
+        if self.free_slots(now).next().is_none() {
             return;
         }
         let learnt =
@@ -95,67 +74,54 @@ impl Scheduler {
         if self.stale || learnt {
             self.sort_queue(now);
         }
-        for (worker, slot) in free {
-            if let Some(waiting) = self.next_run(now, &worker, slot) {
-                let grant = self.grant(now, waiting, &worker, slot);
-                actions.extend(grant.map(Action::Grant));
+        let mut search = self.search();
+        if !self.has_more(now, &mut search) {
+            return;
+        }
+        let free: Vec<(String, Slot)> =
+            self.free_slots(now).map(|(id, slot)| (id.clone(), slot.clone())).collect();
+        let (mut granted, mut barren) = (0, None);
+        for (worker, slot) in &free {
+            // Nothing suits another slot of the device either.
+            let place = (worker, &slot.device_id);
+            if barren == Some(place) {
+                continue;
             }
-        }
-    }
-
-    /// The longest waiting run, if it can one that suits the slot well. Once there is one that may
-    /// go there, a better one is looked for in a part of the queue only: at its beginning, and then
-    /// at places that are spread evenly over the rest, down to the shortest runs at its end.
-    fn next_run(&mut self, now: Duration, worker: &str, slot: u32) -> Option<Waiting> {
-        while let Some(&Waiting { index, .. }) = self.queue.get(self.queue_head)
-            && (self.runs[index].state != RunState::Queued || self.runs[index].live.is_some())
-        {
-            self.queue_head += 1;
-        }
-        let room = self.workers.get(worker)?.room(slot)?;
-        let (mut place, mut stride) = (self.queue_head, 1);
-        let (mut second, mut looks) = (None, 0);
-        while let Some(&waiting) = self.queue.get(place) {
-            // First of all: it is told from the queue alone, which may be long.
-            let suits = if self.rooms.admit(room, waiting.need) {
-                self.suits(now, waiting, worker, slot)
-            } else {
-                Suits::Not
+            if granted == GRANTS_MAX || !self.has_more(now, &mut search) {
+                break;
+            }
+            let Some(waiting) = self.next_run(now, &mut search, worker, slot.index) else {
+                barren = Some(place);
+                continue;
             };
-            match suits {
-                Suits::Well => return Some(waiting),
-                Suits::Badly => second = second.or(Some(waiting)),
-                Suits::Not => {}
-            }
-            if second.is_some() {
-                looks += 1;
-                if looks == LOOKS_MAX {
-                    stride = (self.queue.len() - place).div_ceil(LOOKS_MAX);
-                }
-            }
-            place += stride;
+            let grant = self.grant(now, waiting, worker, slot.index);
+            granted += usize::from(grant.is_some());
+            actions.extend(grant.map(Action::Grant));
         }
-        second
     }
 
-    /// How well a run in the queue suits a slot. One with a checkpoint on another worker suits that
-    /// one better. A branch waits for a worker that has its trunk's checkpoint as long as there may
-    /// be one: elsewhere it would train the steps of its trunk again. One that does not end before
-    /// the worker leaves suits badly.
-    fn suits(&self, now: Duration, waiting: Waiting, worker: &str, slot: u32) -> Suits {
+    /// The slots that may be granted now, with their workers.
+    fn free_slots(&self, now: Duration) -> impl Iterator<Item = (&String, &Slot)> {
+        let takes = move |(id, worker): &(&String, &WorkerEntry)| {
+            worker.takes_runs() && !worker.is_leaving(now) && !self.bad_places.holds_worker(now, id)
+        };
+        self.workers.iter().filter(takes).flat_map(move |(id, worker)| {
+            let good = move |device: &str| !self.bad_places.holds(now, id, device);
+            let ready = worker.slots.iter().map(|entry| (entry.ready, &entry.slot));
+            let free = ready.filter(move |(ready, slot)| *ready && good(&slot.device_id));
+            free.map(move |(_, slot)| (id, slot))
+        })
+    }
+
+    /// How well a run that waits suits a slot. One with a checkpoint on another worker suits that one
+    /// better. One that does not end before the worker leaves suits badly.
+    pub(super) fn suits(&self, now: Duration, waiting: Waiting, worker: &str, slot: u32) -> Suits {
         let run = &self.runs[waiting.index];
-        let waits = run.state == RunState::Queued && run.live.is_none() && run.not_before <= now;
-        if !waits || !self.affords(waiting.sweep, waiting.flops) {
+        if self.only_on(now, run).is_some_and(|workers| !workers.contains(&worker)) {
             return Suits::Not;
         }
         let elsewhere = match (&run.checkpoint, self.fork(run)) {
             (Some((_, holder)), _) => holder != worker && self.could_take(holder, run),
-            (None, Fork::At(holders)) if !holders.contains(worker) => {
-                if self.is_worth_waiting(now, run, holders) {
-                    return Suits::Not;
-                }
-                false
-            }
             (None, Fork::Kept(holders)) => {
                 let ready = |holder: &String| self.could_take(holder, run);
                 !holders.contains(worker) && holders.iter().any(ready)
@@ -201,6 +167,7 @@ impl Scheduler {
         run.attempts += 1;
         run.state = RunState::Running;
         run.reason = None;
+        run.hand_in = HandIn::default();
         Some(Grant {
             key: AttemptKey { run: run.id.clone(), number: run.attempts },
             worker: worker.to_owned(),

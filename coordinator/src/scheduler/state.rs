@@ -17,6 +17,7 @@ use sweep_store::{Failures, SavedRun, StateRow};
 
 use super::{
     Action, LEASE,
+    hand_in::HandIn,
     memory::Rooms,
     policy::{Charge, Used, Waiting},
     rules::BadPlaces,
@@ -57,6 +58,8 @@ pub(crate) struct Scheduler {
     pub(super) learnt: bool,
     /// When the queue was made.
     pub(super) sorted: Duration,
+    /// The coordinator keeps checkpoints: workers hand theirs in.
+    pub(super) keeps_checkpoints: bool,
     /// Numbers of the shapes with their batches, for [`RunEntry::kin`].
     kins: HashMap<String, usize>,
 }
@@ -93,6 +96,8 @@ pub(crate) struct RunEntry {
     pub(super) ran_out_of: u64,
     /// The sweeps it belongs to, and what it is for in each.
     pub(super) sweeps: Vec<(usize, RunRole)>,
+    /// Its newest checkpoint, on its way to the coordinator.
+    pub(super) hand_in: HandIn,
 }
 
 /// A live attempt.
@@ -367,6 +372,7 @@ impl Scheduler {
             memory_bytes,
             ran_out_of: 0,
             sweeps: Vec::new(),
+            hand_in: HandIn::default(),
         });
         self.set_live(index, live);
     }

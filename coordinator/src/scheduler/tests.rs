@@ -1,7 +1,10 @@
+mod hand_in;
 mod histories;
+mod life_line;
 mod lifetime;
 mod makespan;
 mod memory;
+mod placing;
 mod policy;
 mod rules;
 
