@@ -76,11 +76,8 @@ fn the_worker_that_has_the_checkpoint_may_go_on_at_once() {
     assert_eq!(placed(&scheduler.on_event(at(6), beat("a", 1, &[], &[0]))), [("a".into(), 2)]);
     // The second attempt has none of its own: the first one's comes in no more.
     let again = AttemptKey { number: 2, ..key };
-    let ended = ended(&again, failed(FailureCause::Program));
-    scheduler.on_event(at(7), ended);
-    scheduler.on_event(at(9), beat("a", 1, &[], &[]));
-    scheduler.on_event(at(9), Event::SessionClosed { worker: "a".into() });
-    assert_eq!(placed(&scheduler.on_event(at(9), beat("b", 1, &[], &[0]))), [("b".into(), 3)]);
+    scheduler.on_event(at(7), ended(&again, failed(FailureCause::Program)));
+    assert_eq!(placed(&scheduler.on_event(at(9), beat("a", 1, &[], &[]))), [("b".into(), 3)]);
 }
 
 #[test]
