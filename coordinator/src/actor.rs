@@ -213,7 +213,11 @@ impl Actor {
         let members: Vec<_> =
             sweep.runs.iter().map(|new| (new.run.config.id(), new.role)).collect();
         let ids: Vec<RunId> = members.iter().map(|(id, _)| id.clone()).collect();
-        let runs = self.store.load_runs(&ids).await.map_err(store_status)?;
+        let runs = match self.store.load_runs(&ids).await {
+            Ok(runs) => runs,
+            // The sweep is stored: the scheduler must know of it, whatever the client hears.
+            Err(error) => return Err(self.give_way(error).await),
+        };
         self.event(Event::Sweep { id: sweep.id, members, runs, cancelled: false, policy }).await?;
         let mut superseded = 0;
         if supersede {
@@ -381,12 +385,15 @@ impl Actor {
         let done = actions.clone();
         match self.perform(actions).await {
             Ok(()) => Ok(done),
-            Err(error) => {
-                let status = store_status(error);
-                self.start_anew().await;
-                Err(status)
-            }
+            Err(error) => Err(self.give_way(error).await),
         }
+    }
+
+    /// Starts anew after an error of the store; gives what the client hears of it.
+    async fn give_way(&mut self, error: StoreError) -> Status {
+        let status = store_status(error);
+        self.start_anew().await;
+        status
     }
 
     /// Stores, then sends; what the sending brings about follows in turn.
@@ -405,7 +412,10 @@ impl Actor {
                         self.store.set_paused(&runs, paused).await?;
                     }
                     Action::MarkSweep { sweep, cancelled } => {
-                        self.store.mark_sweep(&sweep, cancelled).await?;
+                        turn.marks.push((sweep, cancelled));
+                    }
+                    Action::SetDropped { runs, dropped } => {
+                        turn.drops.extend(runs.into_iter().map(|run| (run, dropped)));
                     }
                     Action::Grant(grant) => {
                         turn.grants.push(grant_row(&grant));

@@ -5,6 +5,7 @@ mod limits;
 mod monitoring;
 mod noise;
 mod postgres;
+mod restart;
 mod support;
 mod tls;
 

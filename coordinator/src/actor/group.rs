@@ -122,11 +122,7 @@ impl Actor {
     async fn store_played(&mut self, played: Played) {
         let failed = match self.perform(played.actions).await {
             Ok(()) => None,
-            Err(error) => {
-                let status = store_status(error);
-                self.start_anew().await;
-                Some(status)
-            }
+            Err(error) => Some(self.give_way(error).await),
         };
         for (reply, answer) in played.answers {
             // Nothing of a group whose commit failed is sure.

@@ -3,10 +3,17 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use sweep_spec::{cost::CostModel, id::SweepId, policy::Policy};
-use sweep_store::{Spent, Store, StoreError};
+use sweep_spec::{
+    cost::CostModel,
+    id::{RunId, SweepId},
+    policy::Policy,
+};
+use sweep_store::{SavedRun, Spent, Store, StoreError};
 
-use crate::scheduler::{Event, Scheduler};
+use crate::{
+    clock::unix_ms,
+    scheduler::{Event, Scheduler},
+};
 
 pub(super) async fn scheduler(
     store: &Store,
@@ -20,6 +27,7 @@ pub(super) async fn scheduler(
     let mut scheduler = Scheduler::new(cost);
     scheduler.set_keeps_checkpoints(keeps_checkpoints);
     let saved = store.load().await?;
+    let held = held_so_far(&saved.runs, unix_ms());
     let mut runs = Some(saved.runs);
     let mut policies: HashMap<SweepId, Policy> = store.policies().await?.into_iter().collect();
     for sweep in saved.sweeps {
@@ -38,5 +46,22 @@ pub(super) async fn scheduler(
     for Spent { run, steps, held_ms } in store.spent().await? {
         scheduler.book(&run, steps, Duration::from_millis(held_ms));
     }
+    // From now on the scheduler counts them itself; their steps it sets aside as a whole.
+    for (run, so_far) in held {
+        scheduler.book(&run, 0, so_far);
+    }
     Ok(scheduler)
 }
+
+/// How long live attempts have been held; none where the wall clock went back since.
+fn held_so_far(runs: &[SavedRun], unix_ms: i64) -> Vec<(RunId, Duration)> {
+    let held = |run: &SavedRun| {
+        let live = run.live.as_ref()?;
+        let held_ms = u64::try_from(unix_ms.saturating_sub(live.started_unix_ms)).unwrap_or(0);
+        Some((run.id.clone(), Duration::from_millis(held_ms)))
+    };
+    runs.iter().filter_map(held).collect()
+}
+
+#[cfg(test)]
+mod tests;

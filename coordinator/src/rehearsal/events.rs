@@ -62,7 +62,9 @@ pub(crate) fn saved(config: &RunConfig) -> SavedRun {
         checkpoints: Vec::new(),
         kept: Vec::new(),
         live: None,
+        reason: None,
         paused: false,
+        dropped: false,
     }
 }
 

@@ -169,6 +169,8 @@ pub(crate) enum Action {
     SetState(StateRow),
     /// Store that runs are held back by themselves, or no longer.
     SetPaused { runs: Vec<RunId>, paused: bool },
+    /// Store that runs are given up by themselves, or no longer.
+    SetDropped { runs: Vec<RunId>, dropped: bool },
     /// Store that a sweep is given up.
     MarkSweep { sweep: SweepId, cancelled: bool },
     /// Store a grant, then send it.
@@ -267,12 +269,20 @@ impl Scheduler {
 
     /// Gives up runs by themselves, whatever their sweeps want; a retry takes them up again.
     fn drop_runs(&mut self, runs: &[RunId], actions: &mut Vec<Action>) {
-        for id in runs {
-            let Some(&index) = self.index.get(id) else { continue };
-            if !self.runs[index].state.is_ended() {
-                self.runs[index].dropped = true;
-                self.give_up(index, actions);
-            }
+        let open = |id: &RunId| {
+            let &index = self.index.get(id)?;
+            (!self.runs[index].state.is_ended()).then_some(index)
+        };
+        let open: Vec<usize> = runs.iter().filter_map(open).collect();
+        if open.is_empty() {
+            return;
+        }
+        // Before its attempt is told to stop: whether that is heard before a restart is open.
+        let runs = open.iter().map(|&index| self.runs[index].id.clone()).collect();
+        actions.push(Action::SetDropped { runs, dropped: true });
+        for index in open {
+            self.runs[index].dropped = true;
+            self.give_up(index, actions);
         }
     }
 
@@ -347,7 +357,9 @@ impl Scheduler {
             self.runs[index].failures = sweep_store::Failures::default();
             self.runs[index].lost_on.clear();
             self.runs[index].ran_out_of = 0;
-            self.runs[index].dropped = false;
+            if std::mem::take(&mut self.runs[index].dropped) {
+                actions.push(Action::SetDropped { runs: vec![id.clone()], dropped: false });
+            }
             self.runs[index].not_before = Duration::ZERO;
             self.set_state(index, RunState::Queued, None);
             actions.push(self.state_row(index));

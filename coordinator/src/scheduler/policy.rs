@@ -176,10 +176,15 @@ impl Scheduler {
         used.device_seconds += seconds;
     }
 
-    /// Books what the attempts at a run took that ended before the start.
+    /// Books what the attempts at a run took before the start: all of those that ended, and the time
+    /// of one that is live.
     pub(crate) fn book(&mut self, run: &RunId, steps: u64, held: Duration) {
         let Some(&index) = self.index.get(run) else { return };
-        let Some(&(number, _)) = self.runs[index].sweeps.first() else { return };
+        let sweeps = &self.runs[index].sweeps;
+        let wants = |&&(number, _): &&(usize, RunRole)| !self.sweeps[number].cancelled;
+        let Some(&(number, _)) = sweeps.iter().find(wants).or_else(|| sweeps.first()) else {
+            return;
+        };
         let flops = flops_of(&self.runs[index], steps);
         let used = &mut self.sweeps[number].used;
         used.flops += flops;

@@ -201,8 +201,6 @@ delegate! {
     fn close() -> ();
     /// Stores a sweep and its runs; runs that are known keep their state.
     fn submit(sweep: &NewSweep) -> Submitted;
-    /// Marks a sweep as given up, or as wanted again.
-    fn mark_sweep(sweep: &SweepId, cancelled: bool) -> ();
     /// Stores the terms of a sweep, which may come after them.
     fn set_policy(sweep: &SweepId, policy: &Policy) -> ();
     /// The terms of all sweeps that have some.

@@ -19,7 +19,8 @@ use crate::{
 /// Runs that are loaded at a time: about 3 MB of text.
 const PAGE: i64 = 2000;
 
-/// What a scheduler needs of a run, as a line with [`COLUMN`] as `$1`.
+/// What a scheduler needs of a run, as a line with [`COLUMN`] as `$1` and [`LINE`] as `$2`. A reason is
+/// what a trainer said, and may hold them.
 macro_rules! saved_line {
     () => {
         "run.id || $1 || run.state || $1 || CAST(run.attempts AS TEXT) \
@@ -27,11 +28,14 @@ macro_rules! saved_line {
          || $1 || CAST(run.failures_infrastructure AS TEXT) \
          || $1 || CAST(run.failures_without_checkpoint AS TEXT) \
          || $1 || CASE WHEN run.paused THEN 'paused' ELSE '' END \
+         || $1 || CASE WHEN run.dropped THEN 'dropped' ELSE '' END \
+         || $1 || replace(replace(coalesce(run.reason, ''), $1, ' '), $2, ' ') \
          || $1 || coalesce((SELECT CAST(checkpoint.step AS TEXT) || $1 || worker.id \
              FROM checkpoint JOIN worker USING (worker_no) WHERE checkpoint.run_no = run.run_no \
              ORDER BY checkpoint.step DESC, checkpoint.attempt_no DESC LIMIT 1), $1) \
          || $1 || coalesce(worker.id, '') || $1 || coalesce(CAST(live.incarnation AS TEXT), '') \
          || $1 || coalesce(CAST(live.slot AS TEXT), '') || $1 || coalesce(live.device_name, '') \
+         || $1 || coalesce(CAST(live.started_unix_ms AS TEXT), '') \
          || $1 || run.run_json"
     };
 }
@@ -73,8 +77,9 @@ impl Database {
         let mut saved = Vec::with_capacity(runs.len());
         for run in runs {
             let row =
-                query(concat!("SELECT ", saved_line!(), " ", saved_from!(), "WHERE run.id = $2"))
+                query(concat!("SELECT ", saved_line!(), " ", saved_from!(), "WHERE run.id = $3"))
                     .bind(COLUMN)
+                    .bind(LINE)
                     .bind(run.as_str())
                     .fetch_optional(self.reader())
                     .await
@@ -178,12 +183,14 @@ fn saved_run(mut columns: Columns<'_>) -> Result<SavedRun, StoreError> {
         without_checkpoint: columns.value()?,
     };
     let paused = !columns.text()?.is_empty();
+    let dropped = !columns.text()?.is_empty();
+    let reason = Some(columns.text()?).filter(|reason| !reason.is_empty()).map(str::to_owned);
     let (step, holder) = (columns.optional()?, columns.text()?.to_owned());
     let checkpoint = step.map(|step| (step, holder));
     let worker = columns.text()?.to_owned();
     let live = if worker.is_empty() {
-        // Nothing lives, and the three columns of what does are empty.
-        for _ in 0..3 {
+        // Nothing lives, and the four columns of what does are empty.
+        for _ in 0..4 {
             columns.text()?;
         }
         None
@@ -193,6 +200,7 @@ fn saved_run(mut columns: Columns<'_>) -> Result<SavedRun, StoreError> {
             incarnation: columns.value()?,
             slot: columns.value()?,
             device_name: columns.text()?.to_owned(),
+            started_unix_ms: columns.value()?,
         })
     };
     let ConfigOnly { config } = serde_json::from_str(columns.text()?)
@@ -207,6 +215,8 @@ fn saved_run(mut columns: Columns<'_>) -> Result<SavedRun, StoreError> {
         checkpoints: Vec::new(),
         kept: Vec::new(),
         live,
+        reason,
         paused,
+        dropped,
     })
 }

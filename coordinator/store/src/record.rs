@@ -318,8 +318,12 @@ pub struct SavedRun {
     pub kept: Vec<u64>,
     /// The attempt that lives.
     pub live: Option<LiveAttempt>,
+    /// Why it stands where it stands.
+    pub reason: Option<String>,
     /// Held back by itself, whatever its sweeps want.
     pub paused: bool,
+    /// Given up by itself, whatever its sweeps want.
+    pub dropped: bool,
 }
 
 /// An attempt without an end.
@@ -333,6 +337,8 @@ pub struct LiveAttempt {
     pub slot: u32,
     /// Name of the device.
     pub device_name: String,
+    /// When it was granted, by the wall clock.
+    pub started_unix_ms: i64,
 }
 
 /// A grant.

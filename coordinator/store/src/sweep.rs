@@ -19,22 +19,6 @@ impl Database {
         Ok(submitted)
     }
 
-    pub(crate) async fn mark_sweep(
-        &self,
-        sweep: &SweepId,
-        cancelled: bool,
-    ) -> Result<(), StoreError> {
-        let failed = |error| self.failed(error);
-        let mut tx = self.begin().await?;
-        query("UPDATE sweep SET cancelled = $1 WHERE id = $2")
-            .bind(cancelled)
-            .bind(sweep.as_str())
-            .execute(&mut tx)
-            .await
-            .map_err(failed)?;
-        tx.commit().await.map_err(failed)
-    }
-
     pub(crate) async fn sweeps(&self) -> Result<Vec<SweepRecord>, StoreError> {
         let rows = query(
             "SELECT id, name, submitted_unix_ms, cancelled, planned_seconds FROM sweep \
@@ -185,7 +169,7 @@ async fn insert_run(
 ) -> Result<i64, sqlx::Error> {
     let id = new.run.config.id();
     let json = sweep_spec::hash::canonical_json(&new.run);
-    let known = query("SELECT run_no, state, run_json FROM run WHERE id = $1")
+    let known = query("SELECT run_no, state, run_json, dropped FROM run WHERE id = $1")
         .bind(id.as_str())
         .fetch_optional(&mut *tx)
         .await?;
@@ -195,6 +179,12 @@ async fn insert_run(
     };
     let run_no: i64 = known.try_get(0)?;
     let mut state: String = known.try_get(1)?;
+    if known.try_get::<bool>(3)? {
+        query("UPDATE run SET dropped = FALSE WHERE run_no = $1")
+            .bind(run_no)
+            .execute(&mut *tx)
+            .await?;
+    }
     if new.run.config.is_trunk() {
         let stored: String = known.try_get(2)?;
         state = extend(tx, run_no, &state, &stored, &new.run).await?;

@@ -181,8 +181,11 @@ fn a_single_run_is_given_up_and_taken_up_again() {
     let waiting = runs[0].0.id();
     let event = Event::Drop(vec![granted.key.run.clone(), waiting.clone()]);
     let actions = scheduler.on_event(at(2), event);
-    assert!(matches!(&actions[0], Action::Kill { key, .. } if *key == granted.key));
-    assert!(matches!(&actions[1], Action::SetState(row)
+    // Stored before the kill goes out: a restart in between must not take the run up again.
+    let dropped = vec![granted.key.run.clone(), waiting.clone()];
+    assert_eq!(actions[0], Action::SetDropped { runs: dropped, dropped: true });
+    assert!(matches!(&actions[1], Action::Kill { key, .. } if *key == granted.key));
+    assert!(matches!(&actions[2], Action::SetState(row)
         if row.run == waiting && row.state == RunState::Cancelled));
     let actions = scheduler.on_event(at(3), ended(&granted.key, Ending::Stopped { step: 5 }));
     let Action::End(row) = &actions[0] else { panic!("{actions:?}") };
@@ -190,7 +193,8 @@ fn a_single_run_is_given_up_and_taken_up_again() {
     // The third run goes on.
     let next = grants(&scheduler.on_event(at(4), beat("w", 1, &[], &[0]))).remove(0);
     assert_eq!(next.key.run, runs[1].0.id());
-    scheduler.on_event(at(5), Event::Retry(vec![waiting.clone()]));
+    let actions = scheduler.on_event(at(5), Event::Retry(vec![waiting.clone()]));
+    assert_eq!(actions[0], Action::SetDropped { runs: vec![waiting.clone()], dropped: false });
     finish(&mut scheduler, 6, &next, 101);
     assert_eq!(grants(&scheduler.on_event(at(7), beat("w", 1, &[], &[0])))[0].key.run, waiting);
 }
@@ -276,6 +280,7 @@ fn an_attempt_from_before_the_start_is_charged_to_its_sweep() {
         incarnation: 1,
         slot: 0,
         device_name: "AMD EPYC".into(),
+        started_unix_ms: 0,
     });
     scheduler.on_event(at(0), event);
     let key = first_attempt(&run);
@@ -357,6 +362,7 @@ fn a_run_that_was_paused_before_the_start_stops_once_its_worker_is_back() {
         incarnation: 1,
         slot: 0,
         device_name: "AMD EPYC".into(),
+        started_unix_ms: 0,
     });
     scheduler.on_event(at(0), Event::Sweep { id, members, runs, cancelled, policy });
     let key = AttemptKey { run: config.id(), number: 1 };
@@ -365,4 +371,72 @@ fn a_run_that_was_paused_before_the_start_stops_once_its_worker_is_back() {
     scheduler.on_event(at(1), join("w", 1, 1, held));
     let actions = scheduler.on_event(at(1), Event::SessionOpened { worker: "w".into() });
     assert!(matches!(&actions[..], [Action::Kill { key: told, .. }] if *told == key));
+}
+
+/// A run of these steps whose first attempt lives on a worker since before the start.
+fn live_before_the_start(run: &RunConfig) -> Event {
+    let mut event = sweep(1, &[(run.clone(), RunRole::Fit)]);
+    let Event::Sweep { runs, .. } = &mut event else { unreachable!("it makes a sweep") };
+    (runs[0].state, runs[0].attempts) = (RunState::Running, 1);
+    runs[0].live = Some(sweep_store::LiveAttempt {
+        worker: "w".into(),
+        incarnation: 1,
+        slot: 0,
+        device_name: "AMD EPYC".into(),
+        started_unix_ms: 0,
+    });
+    event
+}
+
+#[test]
+fn a_run_that_was_given_up_before_the_start_is_not_taken_up_again() {
+    let run = config(32, 100);
+    let mut event = live_before_the_start(&run);
+    let Event::Sweep { runs, .. } = &mut event else { unreachable!("made just above") };
+    runs[0].dropped = true;
+    let mut scheduler = Scheduler::new(CostModel::default());
+    scheduler.on_event(at(0), event);
+    let key = first_attempt(&run);
+    let status = AttemptStatus { ended: false, reported: false, current: true, last_seq: 0 };
+    let held = |slot| vec![Held { key: key.clone(), slot, status: Some(status) }];
+    let mut training = scheduler.clone();
+    let actions = training.on_event(at(1), join("w", 1, 1, held(Some(0))));
+    let kills =
+        |action: &Action| matches!(action, Action::Verdict { verdict: Verdict::Kill(_), .. });
+    assert!(actions.iter().any(kills), "{actions:?}");
+    assert_eq!(training.run(&run.id()).unwrap().state, RunState::Cancelled);
+    // The same where it stopped in between and only its report was missing.
+    scheduler.on_event(at(1), join("w", 1, 1, held(None)));
+    scheduler.on_event(at(2), ended(&key, Ending::Stopped { step: 5 }));
+    assert_eq!(scheduler.run(&run.id()).unwrap().state, RunState::Cancelled);
+}
+
+/// What was spent before the start is paid for by the sweep that wants the run, and not by an
+/// earlier one that was given up.
+#[test]
+fn what_was_spent_before_the_start_is_booked_to_the_sweep_that_wants_the_run() {
+    let run = config(32, 100);
+    let members = [(run.clone(), RunRole::Fit)];
+    let mut given_up = sweep(1, &members);
+    let Event::Sweep { cancelled, .. } = &mut given_up else { unreachable!("it makes a sweep") };
+    *cancelled = true;
+    let mut scheduler = with_worker(1);
+    scheduler.on_event(at(0), given_up);
+    scheduler.on_event(at(0), with_terms(2, &members, terms_of(&run)));
+    scheduler.book(&run.id(), 50, Duration::ZERO);
+    assert!(grants(&scheduler.on_event(at(1), beat("w", 1, &[], &[0]))).is_empty());
+    assert!(scheduler.stuck(&sweep_id(2)).unwrap().contains("FLOPs are left"));
+}
+
+#[test]
+fn why_a_run_failed_is_known_after_a_start() {
+    let run = config(32, 100);
+    let mut event = sweep(1, &[(run.clone(), RunRole::Fit)]);
+    let Event::Sweep { runs, .. } = &mut event else { unreachable!("it makes a sweep") };
+    (runs[0].state, runs[0].attempts) = (RunState::Failed, 3);
+    runs[0].reason = Some("it fell; 3 attempts failed".into());
+    let mut scheduler = Scheduler::new(CostModel::default());
+    scheduler.on_event(at(0), event);
+    let lines = scheduler.explain(at(1), &run.id()).unwrap();
+    assert!(lines[0].contains("it fell; 3 attempts failed"), "{lines:?}");
 }

@@ -127,6 +127,7 @@ struct RunEntry {
     failures: Failures,
     reason: Option<String>,
     paused: bool,
+    dropped: bool,
     latest: Option<(u64, f64)>,
     final_validation_loss: Option<f64>,
     final_validation_bits_per_byte: Option<f64>,

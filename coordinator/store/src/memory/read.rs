@@ -388,8 +388,11 @@ impl Content {
                 incarnation: live.incarnation,
                 slot: live.slot,
                 device_name: live.device_name.clone(),
+                started_unix_ms: live.started_unix_ms,
             }),
+            reason: run.reason.clone(),
             paused: run.paused,
+            dropped: run.dropped,
         }
     }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use sweep_spec::{
     attempt::{AttemptKey, Device, RunState},
     hash::canonical_json,
-    id::SweepId,
     metric::Metric,
 };
 
@@ -33,24 +32,19 @@ impl Memory {
         self.commit(|content| Ok(content.submit(sweep))).await
     }
 
-    pub(crate) async fn mark_sweep(
-        &self,
-        sweep: &SweepId,
-        cancelled: bool,
-    ) -> Result<(), StoreError> {
-        self.commit(|content| {
-            for entry in content.sweeps.iter_mut().filter(|entry| entry.id == *sweep) {
-                entry.cancelled = cancelled;
-            }
-            Ok(())
-        })
-        .await
-    }
-
     pub(crate) async fn turn(&self, turn: &Turn) -> Result<Turned, StoreError> {
         self.commit(|content| {
             let workers = turn.grants.iter().map(|row| content.worker(&row.worker));
             let workers: Vec<usize> = workers.collect::<Result<_, _>>()?;
+            for (sweep, cancelled) in &turn.marks {
+                let marked = content.sweeps.iter_mut().filter(|entry| entry.id == *sweep);
+                marked.for_each(|entry| entry.cancelled = *cancelled);
+            }
+            for (run, dropped) in &turn.drops {
+                if let Some(run) = content.run_mut(run) {
+                    run.dropped = *dropped;
+                }
+            }
             let ends = turn.ends.iter().map(|row| content.end_attempt(row)).collect();
             turn.states.iter().for_each(|row| content.set_state(row));
             let granted = turn.grants.iter().zip(workers);
@@ -213,6 +207,7 @@ impl Content {
                 failures: Failures::default(),
                 reason: None,
                 paused: false,
+                dropped: false,
                 latest: None,
                 final_validation_loss: None,
                 final_validation_bits_per_byte: None,
@@ -222,6 +217,7 @@ impl Content {
             return self.runs.len() - 1;
         };
         let run = &mut self.runs[place];
+        run.dropped = false;
         if new.run.config.is_trunk() {
             (run.run, run.state) = extended(&run.run, run.state, &new.run);
             (run.json, run.facts) = (canonical_json(&run.run), Facts::of(&run.run));

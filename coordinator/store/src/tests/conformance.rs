@@ -60,6 +60,9 @@ conformance! {
     any_history_gives_the_answers_of_the_store_in_memory
     terms_are_kept_and_may_come_before_their_sweep
     a_run_that_is_paused_stays_so_until_it_is_resumed
+    a_run_that_is_dropped_stays_so_until_it_is_wanted_again
+    a_turn_is_stored_as_a_whole_or_not_at_all
+    a_start_knows_why_a_run_ended_and_since_when_one_is_trained
     what_operators_ask_for_is_kept_newest_first
     a_larger_d_extends_a_finished_trunk_and_a_smaller_one_does_not
     the_cost_of_a_sweep_counts_its_trunk_once
@@ -235,6 +238,74 @@ async fn a_run_that_is_paused_stays_so_until_it_is_resumed(place: Place) {
     store.set_paused(&ids, false).await.unwrap();
     assert_eq!(paused(store.load_runs(&ids).await.unwrap()), [false, false]);
     assert!(!store.run(&ids[1]).await.unwrap().paused);
+}
+
+async fn a_run_that_is_dropped_stays_so_until_it_is_wanted_again(place: Place) {
+    let store = place.with_worker().await;
+    store.submit(&sweep('a', &[100, 200])).await.unwrap();
+    let ids = [100, 200].map(|steps| run(steps).config.id());
+    store.grant(&[grant(&ids[0], 1)]).await.unwrap();
+    let drop_all =
+        |to| Turn { drops: ids.iter().map(|id| (id.clone(), to)).collect(), ..Turn::default() };
+    store.turn(&drop_all(true)).await.unwrap();
+    store.close().await.unwrap();
+    drop(store);
+    let store = place.open().await;
+    let dropped = |runs: Vec<SavedRun>| runs.iter().map(|run| run.dropped).collect::<Vec<_>>();
+    assert_eq!(dropped(store.load().await.unwrap().runs), [true, true]);
+    // Whoever hands a run in wants it, trained or not.
+    store.submit(&sweep('b', &[100])).await.unwrap();
+    assert_eq!(dropped(store.load_runs(&ids).await.unwrap()), [false, true]);
+    store.turn(&drop_all(false)).await.unwrap();
+    assert_eq!(dropped(store.load_runs(&ids).await.unwrap()), [false, false]);
+}
+
+async fn a_turn_is_stored_as_a_whole_or_not_at_all(place: Place) {
+    let store = place.with_worker().await;
+    store.submit(&sweep('a', &[100, 200])).await.unwrap();
+    let ids = [100, 200].map(|steps| run(steps).config.id());
+    let given_up = StateRow {
+        run: ids[0].clone(),
+        state: RunState::Cancelled,
+        reason: Some("cancelled".into()),
+        failures: Failures::default(),
+    };
+    let mut turn = Turn {
+        marks: vec![(sweep_id('a'), true)],
+        drops: vec![(ids[0].clone(), true)],
+        states: vec![given_up],
+        grants: vec![GrantRow { worker: "nobody".into(), ..grant(&ids[1], 1) }],
+        ..Turn::default()
+    };
+    store.turn(&turn).await.unwrap_err();
+    let stands = async || {
+        let saved = store.load().await.unwrap();
+        (saved.sweeps[0].cancelled, saved.runs[0].dropped, saved.runs[0].state)
+    };
+    assert_eq!(stands().await, (false, false, RunState::Queued));
+    turn.grants.clear();
+    store.turn(&turn).await.unwrap();
+    assert_eq!(stands().await, (true, true, RunState::Cancelled));
+}
+
+async fn a_start_knows_why_a_run_ended_and_since_when_one_is_trained(place: Place) {
+    let store = place.with_worker().await;
+    store.submit(&sweep('a', &[100, 200, 300])).await.unwrap();
+    let ids = [100, 200, 300].map(|steps| run(steps).config.id());
+    let grants = [grant(&ids[0], 1), GrantRow { unix_ms: -7, ..grant(&ids[1], 1) }];
+    store.grant(&grants).await.unwrap();
+    let key = AttemptKey { run: ids[0].clone(), number: 1 };
+    // What a trainer says may hold the separators of lines and columns.
+    let reason = Some("it fell\nat \u{1e}step\u{1f} 3".to_owned());
+    let failed = EndRow { state_reason: reason, ..end(&key, Outcome::Failed, RunState::Failed) };
+    store.end(&[failed]).await.unwrap();
+    for runs in [store.load().await.unwrap().runs, store.load_runs(&ids).await.unwrap()] {
+        let reason = runs[0].reason.as_deref().unwrap();
+        assert!(reason.starts_with("it fell\nat ") && reason.ends_with(" 3"), "{reason:?}");
+        assert_eq!((runs[1].reason.as_deref(), runs[2].reason.as_deref()), (None, None));
+        let since = |run: &SavedRun| run.live.as_ref().map(|live| live.started_unix_ms);
+        assert_eq!(runs.iter().map(since).collect::<Vec<_>>(), [None, Some(-7), None]);
+    }
 }
 
 async fn what_operators_ask_for_is_kept_newest_first(place: Place) {
@@ -453,6 +524,7 @@ impl Dice {
             ends: (0..self.below(5)).map(|_| self.end()).collect(),
             states: (0..self.below(2)).map(|_| self.state()).collect(),
             grants: (0..self.below(6)).map(|_| self.grant()).collect(),
+            ..Turn::default()
         }
     }
 

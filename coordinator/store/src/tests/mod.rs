@@ -51,6 +51,15 @@ impl Place {
 
 /// Turns of one kind.
 impl Store {
+    pub(crate) async fn mark_sweep(
+        &self,
+        sweep: &SweepId,
+        cancelled: bool,
+    ) -> Result<(), StoreError> {
+        let marks = vec![(sweep.clone(), cancelled)];
+        self.turn(&Turn { marks, ..Turn::default() }).await.map(|_| ())
+    }
+
     pub(crate) async fn end(&self, rows: &[EndRow]) -> Result<Vec<Applied>, StoreError> {
         Ok(self.turn(&Turn { ends: rows.to_vec(), ..Turn::default() }).await?.ends)
     }

@@ -1,0 +1,2 @@
+-- A run that is given up by itself, whatever its sweeps want.
+ALTER TABLE run ADD COLUMN dropped BOOLEAN NOT NULL DEFAULT FALSE;
