@@ -1,7 +1,6 @@
 //! What was asked for before a restart holds after it.
 
 use sweep_proto::v1;
-use sweep_spec::attempt::Ending;
 
 use crate::support::{self, FakeWorker, Served, grid, submit};
 
@@ -21,11 +20,9 @@ async fn a_single_run_that_was_cancelled_stays_so_over_a_restart() {
     drop((worker, control));
     served.stop().await;
 
-    // It stopped in between, and its report is heard by the next coordinator.
+    // It stopped in between, and its worker starts anew without it.
     let served = Served::start(folder.path()).await;
-    let held = v1::HeldAttempt { key: Some(key.clone()), ..Default::default() };
-    let mut worker = FakeWorker::join(served.connect().await, "w-1", 1, vec![held]).await.unwrap();
-    worker.finish(&key, Ending::Stopped { step: 7 }, 0).await.unwrap();
+    let mut worker = FakeWorker::join(served.connect().await, "w-1", 2, Vec::new()).await.unwrap();
     let mut control = served.connect().await.control();
     let rows = support::rows(&mut control, "single").await;
     assert_eq!(rows[0].state, i32::from(v1::RunState::Cancelled));
@@ -34,7 +31,6 @@ async fn a_single_run_that_was_cancelled_stays_so_over_a_restart() {
     assert!(!lines[0].contains("no reason is kept"), "{lines:?}");
     let retry = v1::RetryRunsRequest { sweep: "single".into(), ..Default::default() };
     control.retry_runs(retry).await.unwrap();
-    worker.beat(&[], true).await;
     assert_eq!(worker.next_grant().await.key, Some(support::attempt(&key, 2)));
     served.stop().await;
 }
