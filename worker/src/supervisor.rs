@@ -194,6 +194,8 @@ impl Supervisor {
         let seat = &mut self.seats[slot];
         let SeatState::Busy(work) = &mut seat.state else { return };
         let Some(waits) = work.waits.take() else { return };
+        // What an idle slot was told of its threads, nobody heard.
+        work.threads = 1;
         let (key, span) = (work.key.clone(), work.span.clone());
         let _entered = span.clone().entered();
         if seat.train(waits.order, span) {

@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn an_end_beyond_the_steps_of_its_run_is_refused() {
-        let config = config();
+        let config = crate::rehearsal::events::config(32, 100);
         let steps = config.steps;
         let try_end = |ending, resume_step| possible(&config, &end(ending, resume_step)).is_ok();
         assert!(try_end(Ending::Finished { step: steps }, Some(0)));

@@ -11,14 +11,7 @@ use std::{
 
 use sweep_spec::attempt::RunState;
 
-use super::{
-    Scheduler,
-    fork::Fork,
-    memory::Room,
-    order::Suits,
-    policy::Waiting,
-    state::{RunEntry, WorkerEntry},
-};
+use super::{Scheduler, fork::Fork, memory::Room, order::Suits, policy::Waiting, state::RunEntry};
 
 /// Runs that are looked at for a better one, at the beginning of the queue and again behind it.
 /// With 256 grants it is some 30,000 looks of less than a microsecond.
@@ -211,9 +204,5 @@ impl Scheduler {
             }
             _ => None,
         }
-    }
-
-    pub(super) fn takes_runs(&self, worker: &str) -> bool {
-        self.workers.get(worker).is_some_and(WorkerEntry::takes_runs)
     }
 }

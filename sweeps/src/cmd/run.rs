@@ -53,6 +53,9 @@ pub(crate) struct Args {
     /// Queue runs again that failed before
     #[arg(long)]
     retry: bool,
+    /// Keep the store in the folder also where that lies on a network file system
+    #[arg(long)]
+    allow_network_filesystem: bool,
     #[command(flatten)]
     limit: Limit,
 }
@@ -99,7 +102,9 @@ enum Trained {
 
 impl Job<'_> {
     async fn run(&self, console: &mut Console<'_>) -> Result<Exit, Failure> {
-        let coordinator = LocalCoordinator::start(&self.folder.state()).await?;
+        let coordinator =
+            LocalCoordinator::start(&self.folder.state(), self.args.allow_network_filesystem)
+                .await?;
         let mut control = connect(coordinator.access()).await?;
         let outcome = self.sweep(&mut control, &coordinator, console).await;
         drop(control);
@@ -176,6 +181,8 @@ impl Job<'_> {
         command.extend(self.args.seeds.iter().map(|seed| format!("--seed {seed}")));
         command.extend(self.args.slots.map(|slots| format!("--slots {slots}")));
         command.extend(self.args.device.as_ref().map(|device| format!("--device {device}")));
+        let allowed = self.args.allow_network_filesystem;
+        command.extend(allowed.then(|| "--allow-network-filesystem".to_owned()));
         command.join(" ")
     }
 

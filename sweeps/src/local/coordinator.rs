@@ -22,14 +22,18 @@ pub(crate) struct LocalCoordinator {
 }
 
 impl LocalCoordinator {
-    /// Opens the store in `state` and serves it.
+    /// Opens the store in `state` and serves it; on a network file system only where that is allowed.
     ///
     /// # Errors
     /// Exit code 2 where another command works in the folder or it cannot be used.
-    pub(crate) async fn start(state: &Path) -> Result<Self, Failure> {
+    pub(crate) async fn start(
+        state: &Path,
+        allow_network_filesystem: bool,
+    ) -> Result<Self, Failure> {
         let config = Config {
             store: format!("sqlite:{}", state.join("sweep.db").display()),
             state: state.to_owned(),
+            allow_network_filesystem,
             ..Config::default()
         };
         std::fs::create_dir_all(state).or_exit(Exit::Usage)?;
@@ -81,8 +85,9 @@ fn refused(error: CoordinatorError, state: &Path) -> Failure {
             Exit::Usage,
             format!(
                 "`{}` lies on a network file system ({kind}), where the locks of the store in it do \
-                 not hold; hint: give a folder on a local disk with --out, or start `sweep \
-                 coordinator` on Postgres and hand the recipe in with `sweep submit`",
+                 not hold; hint: give a folder on a local disk with --out; \
+                 --allow-network-filesystem goes on at your own risk, which is small while no other \
+                 machine opens the folder",
                 state.display()
             ),
         ),
@@ -103,7 +108,7 @@ mod tests {
     fn a_wrong_token_is_exit_code_3() {
         block_on(async {
             let folder = tempfile::tempdir().expect("a folder");
-            let coordinator = LocalCoordinator::start(folder.path()).await.expect("starts");
+            let coordinator = LocalCoordinator::start(folder.path(), false).await.expect("starts");
             connect(coordinator.access()).await.expect("the right token opens");
             let wrong = Access { token: "0".repeat(64), ..coordinator.access().clone() };
             let failure = connect(&wrong).await.expect_err("refused");
@@ -117,8 +122,9 @@ mod tests {
     fn a_second_command_in_the_same_folder_is_refused() {
         block_on(async {
             let folder = tempfile::tempdir().expect("a folder");
-            let first = LocalCoordinator::start(folder.path()).await.expect("starts");
-            let failure = LocalCoordinator::start(folder.path()).await.err().expect("refused");
+            let first = LocalCoordinator::start(folder.path(), false).await.expect("starts");
+            let failure =
+                LocalCoordinator::start(folder.path(), false).await.err().expect("refused");
             assert_eq!(failure.exit(), Exit::Usage);
             let text = failure.to_string();
             assert!(text.starts_with("another `sweep run` is at work in"), "{text}");
@@ -126,7 +132,7 @@ mod tests {
             // The first one still answers: its access file was left alone.
             connect(&Access::read(first.access_path()).expect("reads")).await.expect("answers");
             first.stop().await.expect("stops");
-            let again = LocalCoordinator::start(folder.path()).await.expect("free again");
+            let again = LocalCoordinator::start(folder.path(), false).await.expect("free again");
             again.stop().await.expect("stops");
         });
     }

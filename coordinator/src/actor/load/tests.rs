@@ -74,7 +74,7 @@ async fn a_limit_of_time_counts_what_a_live_attempt_took_before_the_start() {
     let now = Duration::from_secs(1);
     for (ago_ms, hours, stops) in [(7 * HOUR_MS, 6.0, true), (7 * HOUR_MS, 8.0, false)] {
         let store = granted_at(unix_ms() - ago_ms, hours).await;
-        let actions = scheduler(&store, now).await.unwrap().on_event(now, Event::Tick);
+        let actions = scheduler(&store, now, true).await.unwrap().on_event(now, Event::Tick);
         let killed = actions.iter().any(|action| matches!(action, Action::Kill { .. }));
         assert_eq!(killed, stops, "{hours}: {actions:?}");
     }
@@ -84,6 +84,6 @@ async fn a_limit_of_time_counts_what_a_live_attempt_took_before_the_start() {
 async fn a_wall_clock_that_went_back_takes_no_time() {
     let now = Duration::from_secs(1);
     let store = granted_at(unix_ms() + HOUR_MS, 1.0).await;
-    let actions = scheduler(&store, now).await.unwrap().on_event(now, Event::Tick);
+    let actions = scheduler(&store, now, true).await.unwrap().on_event(now, Event::Tick);
     assert_eq!(actions, []);
 }
