@@ -201,13 +201,17 @@ impl<'a> Columns<'a> {
             maps.map(|map| Ok((map.role, place(&map.column)?)))
                 .collect::<Result<Vec<_>, SourceError>>()?
         };
-        let mut filters = filters
+        let mut filters: Vec<(usize, &'a str)> = filters
             .iter()
             .map(|filter| Ok((place(&filter.column)?, filter.value.as_str())))
-            .collect::<Result<Vec<_>, SourceError>>()?;
+            .collect::<Result<_, SourceError>>()?;
         let own = Own::find(&names).filter(|_| mapping.by_name);
         let chosen = filters.is_empty() && own.is_some();
-        filters.extend(own.iter().filter(|_| chosen).flat_map(Own::wanted));
+        if let Some(own) = own.as_ref().filter(|_| chosen) {
+            filters.extend(
+                own.wanted().map(|(column, value)| -> (usize, &'a str) { (column, value) }),
+            );
+        }
         Ok(Self { names, roles, extras, filters, own, chosen, unit: "line" })
     }
 
