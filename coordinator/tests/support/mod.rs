@@ -282,6 +282,11 @@ impl FakeWorker {
     }
 
     pub(crate) async fn beat(&mut self, running: &[&v1::AttemptKey], free: bool) {
+        assert!(self.try_beat(running, free).await, "the session is open");
+    }
+
+    /// A heartbeat; false where the session has ended.
+    pub(crate) async fn try_beat(&mut self, running: &[&v1::AttemptKey], free: bool) -> bool {
         self.sequence += 1;
         let running = running.iter().map(|key| v1::RunningAttempt {
             key: Some((*key).clone()),
@@ -298,7 +303,7 @@ impl FakeWorker {
             free_slots: if free { vec![0] } else { Vec::new() },
             ..Default::default()
         };
-        self.beats.send(beat).await.unwrap();
+        self.beats.send(beat).await.is_ok()
     }
 
     /// A heartbeat that `change` has had its way with.
