@@ -430,12 +430,14 @@ async fn end_at_once(mut worker: Worker, done: mpsc::Sender<Duration>) -> Result
         tokio::select! {
             grant = worker.grant() => {
                 let grant = grant?;
+                let run: sweep_spec::run::Run = serde_json::from_str(&grant.run_json)?;
+                let step = run.config.steps;
                 let (mut client, freed) = (worker.connection.work(), freed.clone());
                 let done = done.clone();
                 tokio::spawn(async move {
                     let request = v1::FinishAttemptRequest {
                         key: grant.key.clone(),
-                        ending: Some((&Ending::Finished { step: 1 }).into()),
+                        ending: Some((&Ending::Finished { step }).into()),
                         ..Default::default()
                     };
                     let start = Instant::now();
