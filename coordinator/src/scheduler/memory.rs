@@ -80,11 +80,10 @@ impl Rooms {
     }
 
     /// Whether a run may go to a slot while these are the largest. One that ran out of memory waits
-    /// for more of it, where there is more.
+    /// for more of it, where there is more; else only the largest slots are worth another try.
     pub(super) fn admit(self, room: Room, need: Need) -> bool {
-        let more = |one: Room| one.bytes > need.ran_out_of;
-        room.suffices(need)
-            && (more(room) || !self.all().any(|one| more(one) && one.suffices(need)))
+        let larger = |one: Room| one.bytes > room.bytes && one.suffices(need);
+        room.suffices(need) && (room.bytes > need.ran_out_of || !self.all().any(larger))
     }
 }
 

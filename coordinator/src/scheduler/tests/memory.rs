@@ -144,15 +144,16 @@ fn what_ran_out_of_memory_goes_where_there_is_more() {
     let lines = scheduler.explain(at(10), &large.id()).unwrap();
     assert!(lines.iter().any(|line| line.contains("ran out of")), "{lines:?}");
     let second = granted(&mut scheduler, 10, "b", &[0]).remove(0);
-    // There is no more memory than that, so it is tried anywhere until its budget is used up.
+    // There is no more memory than that, so it is tried there until its budget is used up.
     scheduler.on_event(at(11), ended(&second.key, failed(FailureCause::Memory)));
     let third = granted(&mut scheduler, 18, "b", &[0]).remove(0);
+    assert_eq!(third.worker, "b", "not where there is less");
     let actions = scheduler.on_event(at(19), ended(&third.key, failed(FailureCause::Memory)));
     let Action::End(row) = &actions[0] else { panic!("{actions:?}") };
     assert_eq!((row.state, row.failures.program), (RunState::Failed, 3));
     // A fresh budget begins anywhere.
     let actions = scheduler.on_event(at(19), Event::Retry(vec![large.id()]));
-    assert_eq!(grants(&actions).len(), 1);
+    assert_eq!(grants(&actions).remove(0).worker, "a");
 }
 
 #[test]
