@@ -55,14 +55,6 @@ impl Speeds {
     }
 }
 
-/// How well a run suits a slot.
-pub(super) enum Suits {
-    Well,
-    /// It may go there where nothing suits well.
-    Badly,
-    Not,
-}
-
 impl Scheduler {
     /// Grants free slots to waiting runs: every free slot is looked at, until so many are granted.
     pub(super) fn place(&mut self, now: Duration, actions: &mut Vec<Action>) {
@@ -113,13 +105,17 @@ impl Scheduler {
         })
     }
 
-    /// How well a run that waits suits a slot. One with a checkpoint on another worker suits that one
-    /// better. One that does not end before the worker leaves suits badly.
-    pub(super) fn suits(&self, now: Duration, waiting: Waiting, worker: &str, slot: u32) -> Suits {
+    /// Whether a run that waits, and that the worker may take, suits a slot well. One with a checkpoint
+    /// on another worker suits that one better, and one that does not end before the worker leaves may
+    /// go there only where nothing suits well.
+    pub(super) fn suits_well(
+        &self,
+        now: Duration,
+        waiting: Waiting,
+        worker: &str,
+        slot: u32,
+    ) -> bool {
         let run = &self.runs[waiting.index];
-        if self.only_on(now, run).is_some_and(|workers| !workers.contains(&worker)) {
-            return Suits::Not;
-        }
         let elsewhere = match (&run.checkpoint, self.fork(run)) {
             (Some((_, holder)), _) => holder != worker && self.could_take(holder, run),
             (None, Fork::Kept(holders)) => {
@@ -130,7 +126,7 @@ impl Scheduler {
         };
         let place = self.workers.get(worker).and_then(|entry| Some((entry, entry.slot(slot)?)));
         let fits = place.is_none_or(|(entry, slot)| self.fits(now, run, entry, slot));
-        if fits && !elsewhere { Suits::Well } else { Suits::Badly }
+        fits && !elsewhere
     }
 
     /// Whether a worker takes runs, and has the memory for this one.

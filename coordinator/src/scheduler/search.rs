@@ -11,7 +11,7 @@ use std::{
 
 use sweep_spec::attempt::RunState;
 
-use super::{Scheduler, fork::Fork, memory::Room, order::Suits, policy::Waiting, state::RunEntry};
+use super::{Scheduler, fork::Fork, memory::Room, policy::Waiting, state::RunEntry};
 
 /// Runs that are looked at for a better one, at the beginning of the queue and again behind it.
 /// With 256 grants it is some 30,000 looks of less than a microsecond.
@@ -147,16 +147,13 @@ impl Scheduler {
                 continue;
             }
             has_room |= matches!(list, List::Open);
-            match self.suits(now, waiting, worker, slot) {
-                Suits::Well => return Some(waiting),
-                Suits::Badly => second = second.or(Some(waiting)),
-                Suits::Not => {}
+            if self.suits_well(now, waiting, worker, slot) {
+                return Some(waiting);
             }
-            if second.is_some() {
-                looks += 1;
-                if looks == LOOKS_MAX {
-                    return self.sample(now, place + 1, worker, slot, room).or(second);
-                }
+            second = second.or(Some(waiting));
+            looks += 1;
+            if looks == LOOKS_MAX {
+                return self.sample(now, place + 1, worker, slot, room).or(second);
             }
         }
     }
@@ -174,9 +171,11 @@ impl Scheduler {
         let rest = self.queue.get(from..)?;
         let stride = rest.len().div_ceil(LOOKS_MAX).max(1);
         let well = |waiting: &&Waiting| {
+            let only_on = || self.only_on(now, &self.runs[waiting.index]);
             self.waits(now, **waiting)
                 && self.rooms.admit(room, waiting.need)
-                && matches!(self.suits(now, **waiting, worker, slot), Suits::Well)
+                && only_on().is_none_or(|workers| workers.contains(&worker))
+                && self.suits_well(now, **waiting, worker, slot)
         };
         // The last of each part: the shortest runs at the end are among them.
         rest.iter().skip(stride - 1).step_by(stride).find(well).copied()
